@@ -1,0 +1,110 @@
+/**
+ * The disk image contract: what every format implements.
+ *
+ * A disk image says where bytes are; it never copies them. `locate` answers with extents, `prepareWrite`
+ * with places. Reading through a buffer is one generic adapter on top (formats/image-reader.ts).
+ *
+ * Invariants: `locate` covers the asked range exactly. Metadata names data only after that data is
+ * durable: a new image (from a format's `create`) becomes valid with `flush`; until then it must not be
+ * published. Opening for reading never writes, not even to replay a log.
+ *
+ * Not here: finding parents (chain.ts), recognising formats (registry.ts).
+ */
+import type { Clock } from '../base/clock.js';
+import type { RandomSource } from '../base/random.js';
+import type { Extent, Locator, PreparedWrite } from '../block/extent.js';
+import type { RandomAccessFile } from '../io/random-access-file.js';
+import type { Finding } from './finding.js';
+
+export type FormatId = 'raw' | 'vhd' | 'vhdx';
+export type ImageType = 'fixed' | 'dynamic' | 'differencing';
+export type SectorSize = 512 | 4096;
+
+/** One place where a child says its parent is. */
+export interface ParentCandidate {
+  /** Which locator says so, for messages: `relative_path`, `W2ku`, `parent name`. */
+  source: string;
+  /** As stored, in the notation of the system that wrote it. */
+  path: string;
+}
+
+/** What a differencing image knows of its parent. */
+export interface ParentLink {
+  /** Ids of which the parent's `linkId` must be one. */
+  acceptedIds: readonly string[];
+  /** In the order in which they are to be tried. */
+  candidates: readonly ParentCandidate[];
+}
+
+/** Facts for `info`, gathered in one pass over the block table. */
+export interface ImageLayout {
+  /** Blocks with payload in the file. */
+  allocatedBlocks: number;
+  totalBlocks: number;
+  /** Largest power of two (at most 1 MiB) that divides every payload offset; undefined without payload. */
+  payloadAlignment: number | undefined;
+  /** Runs of payload that are contiguous both on the disk and in the file. */
+  extents: number;
+}
+
+export interface DiskImage extends Locator {
+  readonly format: FormatId;
+  readonly type: ImageType;
+  readonly file: RandomAccessFile;
+  readonly virtualSize: number;
+  /** Allocation unit in bytes; undefined where there is none (raw, fixed VHD). */
+  readonly blockSize: number | undefined;
+  readonly logicalSectorSize: SectorSize;
+  readonly physicalSectorSize: SectorSize;
+  /** The disk's own id as text; undefined for raw. */
+  readonly id: string | undefined;
+  /** The id by which children recognise this image (VHD: unique id; VHDX: DataWriteGuid). */
+  readonly linkId: string | undefined;
+  readonly creator: string | undefined;
+  /** Present exactly for differencing images. */
+  readonly parentLink: ParentLink | undefined;
+  readonly log: 'none' | 'clean' | 'dirty';
+  /** What was odd when the image was opened, but not enough to refuse it. */
+  readonly warnings: readonly Finding[];
+  /** True when unwritten parts of a new image read as zeros without being written. */
+  readonly unwrittenIsZero: boolean;
+  locate(offset: number, length: number): Promise<Extent[]>;
+  /**
+   * Callers hold at most one prepared, uncommitted write per block and serialise calls to `prepareWrite`;
+   * bytes may be moved for several prepared writes at once.
+   * @throws READ_ONLY, OUT_OF_RANGE, TARGET_TOO_SMALL
+   */
+  prepareWrite(offset: number, length: number): Promise<PreparedWrite>;
+  /** Makes everything committed durable: data first, then the metadata that names it. */
+  flush(): Promise<void>;
+  layout(): Promise<ImageLayout>;
+  /** Examines the whole image. Returns findings; throws only when it cannot read (IO_FAILED). */
+  check(): Promise<Finding[]>;
+  /** Closes the image and its file. */
+  close(): Promise<void>;
+}
+
+/** How a format opens an image. */
+export interface OpenImageOptions {
+  /** Accept defects that leave the contents readable in part (a truncated fixed disk). */
+  tolerant?: boolean;
+}
+
+/** What a new image is to be. Sizes in bytes. */
+export interface CreateImageOptions {
+  type: 'fixed' | 'dynamic';
+  virtualSize: number;
+  blockSize?: number;
+  logicalSectorSize?: SectorSize;
+  physicalSectorSize?: SectorSize;
+  clock: Clock;
+  random: RandomSource;
+}
+
+/** A format as the registry sees it. */
+export interface FormatDriver {
+  readonly format: FormatId;
+  open(file: RandomAccessFile, options: OpenImageOptions): Promise<DiskImage>;
+  /** Lays out a new image in an empty file (or a device, raw only). Complete after `flush`. */
+  create(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage>;
+}

@@ -1,0 +1,60 @@
+/**
+ * The file contract: what formats, providers and operations need of a file or block device.
+ *
+ * Implementations: NodeFile (files and devices of the system), MemoryFile (tests, small work),
+ * OverlayFile (another file with some of its pages replaced in memory).
+ *
+ * Invariants: offsets and lengths are bytes and safe integers; `read` delivers everything that exists in
+ * the range, so a short count always means end of file; a failed call throws a VhdkitError that names the
+ * file. Writing past the end extends a regular file with zeros; a device never grows.
+ */
+
+export type FileKind = 'file' | 'device' | 'memory';
+
+/** What identifies a file's content at a moment, to notice that it changed. */
+export interface FileFingerprint {
+  device: bigint;
+  inode: bigint;
+  size: bigint;
+  /** Nanoseconds. */
+  mtime: bigint;
+  /** Nanoseconds. */
+  ctime: bigint;
+}
+
+/** A half-open byte range of a file. */
+export interface ByteRange {
+  offset: number;
+  length: number;
+}
+
+export interface RandomAccessFile {
+  /** For messages and results; memory files have a made-up name. */
+  readonly path: string;
+  readonly kind: FileKind;
+  readonly writable: boolean;
+  /** The system's descriptor where there is one: what extent sharing and kernel copies work on. */
+  readonly fd: number | undefined;
+  /** Current length in bytes; of a device, its capacity. */
+  size(): number;
+  /** Fills the buffer from `offset`. Returns the bytes read; fewer than asked only at the end of the file. */
+  read(buffer: Uint8Array, offset: number): Promise<number>;
+  /** Writes the whole buffer at `offset`. */
+  write(buffer: Uint8Array, offset: number): Promise<void>;
+  /** Makes the range read as zeros, freeing storage where the system can. */
+  zero(offset: number, length: number): Promise<void>;
+  /** Sets the length of a regular file. A device refuses (UNSUPPORTED). */
+  truncate(size: number): Promise<void>;
+  /** Returns when everything written is on stable storage. */
+  flush(): Promise<void>;
+  /**
+   * The first run of stored bytes at or after `offset`, clipped to `end`; undefined when only a hole
+   * follows. Storage that can't tell holes answers with the whole rest: data is always safe to assume.
+   */
+  nextData(offset: number, end: number): ByteRange | undefined;
+  /** Bytes of storage in use, as far as the system tells. */
+  allocatedBytes(): Promise<number>;
+  /** Undefined where there is no such thing (memory, devices). */
+  fingerprint(): FileFingerprint | undefined;
+  close(): Promise<void>;
+}

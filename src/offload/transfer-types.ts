@@ -1,0 +1,42 @@
+/**
+ * What a transfer session is given and what it gives back. Types only.
+ */
+import type { PreparedWrite } from '../block/extent.js';
+import type { RandomAccessFile } from '../io/random-access-file.js';
+
+/** Which means may be used. `auto`: the cheapest that works; the others: only that one (edges excepted). */
+export type ProviderChoice = 'auto' | 'reflink' | 'kernel' | 'buffered';
+
+/**
+ * `scan`: payload is read, and 64 KiB chunks that hold only zeros are not written. `holes`: payload is not
+ * looked at. `auto`: `holes` where extents can be shared, `scan` elsewhere.
+ */
+export type ZeroPolicy = 'auto' | 'scan' | 'holes';
+
+/** Bytes of the virtual disk, by how they got to the target. */
+export interface BytesMoved {
+  /** By sharing extents; no byte was copied. */
+  shared: number;
+  /** Copied inside the kernel or by the storage. */
+  kernelCopied: number;
+  /** Read and written by this process. */
+  buffered: number;
+  /** Made or left zero: holes and unallocated blocks of the source, and payload found to be zero. */
+  zeroed: number;
+}
+
+/** What a session needs of its target. A writable DiskImage is one. */
+export interface TransferTarget {
+  readonly file: RandomAccessFile;
+  /** True when parts that are not written read as zeros. */
+  readonly unwrittenIsZero: boolean;
+  prepareWrite(offset: number, length: number): Promise<PreparedWrite>;
+}
+
+export interface TransferOptions {
+  provider: ProviderChoice;
+  zeros: ZeroPolicy;
+  signal?: AbortSignal;
+  /** Called with the bytes of the disk dealt with so far (monotonic). */
+  onProgress?: (done: number) => void;
+}
