@@ -1,0 +1,57 @@
+/**
+ * FICLONERANGE: makes a range of one file share the extents of another (`ioctl_ficlonerange(2)`).
+ *
+ * Short clones run on the calling thread, because a trip through the thread pool costs more than the call
+ * itself; every so often one goes through the pool anyway, so that a long run of them lets timers, signals
+ * and cancellation in.
+ */
+import type { Library } from './library.js';
+
+const FICLONERANGE = 0x4020940d;
+/** A contiguous range of this size is cloned in about 15 µs; a badly fragmented one in milliseconds. */
+const SHORT = 2 * 1024 * 1024;
+const SYNCHRONOUS_IN_A_ROW = 64;
+/** Beyond the end of every file, and aligned to nothing. */
+const IMPOSSIBLE_OFFSET = 2n ** 60n + 1n;
+
+export interface CloneCalls {
+  cloneRange(
+    sourceFd: number,
+    sourceOffset: number,
+    length: number,
+    targetFd: number,
+    targetOffset: number,
+  ): Promise<number>;
+  probeClone(sourceFd: number, targetFd: number): number;
+}
+
+/** struct file_clone_range of linux/fs.h. */
+function encode(sourceFd: number, sourceOffset: bigint, length: bigint, targetOffset: bigint): Uint8Array {
+  const bytes = new Uint8Array(32);
+  const view = new DataView(bytes.buffer);
+  view.setBigInt64(0, BigInt(sourceFd), true);
+  view.setBigUint64(8, sourceOffset, true);
+  view.setBigUint64(16, length, true);
+  view.setBigUint64(24, targetOffset, true);
+  return bytes;
+}
+
+export function cloneCalls(library: Library): CloneCalls {
+  const ioctl = library.call('int ioctl(int fd, unsigned long request, void *argument)');
+  let inARow = 0;
+  return {
+    async cloneRange(sourceFd, sourceOffset, length, targetFd, targetOffset) {
+      const argument = encode(sourceFd, BigInt(sourceOffset), BigInt(length), BigInt(targetOffset));
+      inARow += 1;
+      if (length <= SHORT && inARow < SYNCHRONOUS_IN_A_ROW) {
+        return -ioctl.now(targetFd, FICLONERANGE, argument) || 0;
+      }
+      inARow = 0;
+      return -(await ioctl.later(targetFd, FICLONERANGE, argument)) || 0;
+    },
+    probeClone(sourceFd, targetFd) {
+      const argument = encode(sourceFd, IMPOSSIBLE_OFFSET, 1n, 1n);
+      return -ioctl.now(targetFd, FICLONERANGE, argument) || 0;
+    },
+  };
+}

@@ -1,0 +1,30 @@
+/**
+ * fallocate(2), punching holes only: the range reads as zeros afterwards and its storage is free.
+ *
+ * KEEP_SIZE is mandatory beside PUNCH_HOLE; on block devices too, where it zeroes by unmapping. Short
+ * ranges of files run on the calling thread, long ones (many extents to free) on the pool.
+ */
+import type { Library } from './library.js';
+
+const KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02;
+const SHORT = 1024 * 1024;
+const SYNCHRONOUS_IN_A_ROW = 64;
+
+export interface FallocateCalls {
+  punchHole(fd: number, offset: number, length: number): Promise<number>;
+}
+
+export function fallocateCalls(library: Library): FallocateCalls {
+  const fallocate = library.call('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  let inARow = 0;
+  return {
+    async punchHole(fd, offset, length) {
+      inARow += 1;
+      if (length <= SHORT && inARow < SYNCHRONOUS_IN_A_ROW) {
+        return -fallocate.now(fd, KEEP_SIZE_AND_PUNCH_HOLE, offset, length) || 0;
+      }
+      inARow = 0;
+      return -(await fallocate.later(fd, KEEP_SIZE_AND_PUNCH_HOLE, offset, length)) || 0;
+    },
+  };
+}
