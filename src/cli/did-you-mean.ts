@@ -1,0 +1,136 @@
+/**
+ * From what people type to what exists: words of Hyper-V, qemu-img, VirtualBox and dd, typing mistakes,
+ * and commands that are planned but not there yet.
+ *
+ * Invariant: a command counts as "not there yet" only while it is missing from the list of commands, so
+ * nothing here has to change when it arrives, except that flags leave LATER_FLAGS.
+ */
+import { UsageError } from './usage-error.js';
+
+const PLANNED = [
+  'check',
+  'compact',
+  'defrag',
+  'merge',
+  'migrate',
+  'rebase',
+  'replicate',
+  'resize',
+  'serve',
+  'snapshot',
+  'token',
+  'write',
+];
+
+/** Words of other tools, in lower case, and the command that does it here. */
+const SYNONYMS: Record<string, string> = {
+  'get-vhd': 'info',
+  'new-vhd': 'create',
+  'convert-vhd': 'convert',
+  'test-vhd': 'check',
+  'optimize-vhd': 'compact',
+  'merge-vhd': 'merge',
+  'resize-vhd': 'resize',
+  'resize-virtualdisk': 'resize',
+  'set-vhd': 'rebase',
+  'mount-vhd': 'serve',
+  'dismount-vhd': 'serve',
+  'checkpoint-vm': 'snapshot',
+  amend: 'convert',
+  cat: 'read',
+  clone: 'convert',
+  clonehd: 'convert',
+  clonemedium: 'convert',
+  cmp: 'compare',
+  coalesce: 'merge',
+  commit: 'merge',
+  copy: 'convert',
+  cp: 'convert',
+  createmedium: 'create',
+  dd: 'convert',
+  diff: 'compare',
+  extents: 'map',
+  fsck: 'check',
+  list: 'info',
+  measure: 'convert',
+  modifymedium: 'resize',
+  mount: 'serve',
+  new: 'create',
+  repair: 'check',
+  show: 'info',
+  showmediuminfo: 'info',
+  shrink: 'compact',
+  verify: 'compare',
+};
+
+/** What to add to the suggested command for some of the words. */
+const DETAILS: Record<string, string> = {
+  measure: 'convert SOURCE TARGET --dry-run` forecasts what would be written; did you mean `vhdkit convert',
+  dd: 'read --offset --length` copies a part; did you mean `vhdkit convert',
+};
+
+const LATER_FLAGS: Record<string, string> = {
+  '--parent': 'Differencing images can be read, but not made yet.',
+  '--verify': 'Not there yet; run `vhdkit compare SOURCE TARGET` afterwards.',
+  '--resume': 'Not there yet; an interrupted conversion starts again.',
+  '--for': 'Profiles are not there yet; see --type and --block-size.',
+  '--zero': 'Did you mean --zeros scan?',
+  '--output': 'Did you mean --json (for --output=json) or -O (for the target format)?',
+  '--whatif': 'Did you mean --dry-run?',
+  '--format': 'Did you mean -f/--from (source) or -O/--to (target)?',
+  '--subformat': 'Did you mean --type dynamic|fixed?',
+  '--vhdtype': 'Did you mean --type dynamic|fixed?',
+  '--blocksizebytes': 'Did you mean --block-size?',
+  '-o': 'Options of qemu-img have flags of their own: --type dynamic|fixed, --block-size SIZE. For the format: -O.',
+  '-p': 'Progress is shown on a terminal by itself; see --progress.',
+  '-s': 'Did you mean --strict?',
+};
+
+/** What to type instead of a flag that does not exist. */
+export function flagHint(flag: string): string | undefined {
+  const name = flag.replace(/=.*$/s, '');
+  return LATER_FLAGS[name] ?? LATER_FLAGS[name.toLowerCase()];
+}
+
+/** Edits (insert, delete, replace, swap of neighbours) that lead from one word to the other. */
+export function editDistance(a: string, b: string): number {
+  let before: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const same = a[i - 1] === b[j - 1];
+      let best = Math.min((row[j - 1] ?? 0) + 1, (last[j] ?? 0) + 1, (last[j - 1] ?? 0) + (same ? 0 : 1));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        best = Math.min(best, (before[j - 2] ?? 0) + 1);
+      row.push(best);
+    }
+    before = last;
+    last = row;
+  }
+  return last[b.length] ?? 0;
+}
+
+function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const limit = word.length <= 4 ? 1 : 2;
+  const ranked = candidates
+    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
+    .filter(({ candidate, distance }) => distance <= limit || (word.length > 2 && candidate.startsWith(word)))
+    .sort((a, b) => a.distance - b.distance);
+  return ranked[0]?.candidate;
+}
+
+/** The error for a command that does not exist; `commands` are those that do. */
+export function unknownCommand(typed: string, commands: readonly string[]): UsageError {
+  const word = typed.toLowerCase();
+  const all = [...new Set([...commands, ...PLANNED])];
+  const meant = all.includes(word) ? word : (SYNONYMS[word] ?? nearest(word, all));
+  const message = `There is no command '${typed}'`;
+  if (meant === undefined)
+    return new UsageError(message, 'See `vhdkit --help` for the commands there are.');
+  if (!commands.includes(meant)) {
+    const which = meant === word ? `'${meant}'` : `'${typed}' would be '${meant}', which`;
+    return new UsageError(`${which} is not there yet`, 'See `vhdkit --help` for the commands there are.');
+  }
+  return new UsageError(message, `Did you mean \`vhdkit ${DETAILS[word] ?? meant}\`?`);
+}

@@ -1,0 +1,25 @@
+/**
+ * The library surface of vhdkit: operations, the formats and the offload core.
+ *
+ * Re-exports only. What is not exported here is private and may change.
+ */
+export { type ErrorCode, type ErrorContext, isVhdkitError, VhdkitError } from './base/errors.js';
+export type { ChainExtent, Extent, Place, PreparedWrite } from './block/extent.js';
+export { walkExtents } from './block/extent.js';
+export { Chain, openChain, resolveParent } from './formats/chain.js';
+export type { CreateImageOptions, DiskImage, FormatId, ImageType } from './formats/disk-image.js';
+export type { Finding, Severity } from './formats/finding.js';
+export { readDisk } from './formats/image-reader.js';
+export { createImage, formatByExtension, formatByName, openImage, probeFormat } from './formats/registry.js';
+export type { FileSystem, PendingFile } from './io/file-system.js';
+export { MemoryFile } from './io/memory-file.js';
+export { nodeFileSystem } from './io/node-file-system.js';
+export type { RandomAccessFile } from './io/random-access-file.js';
+export type { BytesMoved, ProviderChoice, ZeroPolicy } from './offload/transfer-types.js';
+export { CompareError, type CompareOptions, type CompareResult, compare } from './operations/compare.js';
+export { type ConvertOptions, type ConvertResult, convert } from './operations/convert.js';
+export { type CreateOptions, type CreateResult, create } from './operations/create.js';
+export { type Host, type ProgressSink, systemHost } from './operations/host.js';
+export { type ImageInfo, type InfoOptions, type InfoResult, info } from './operations/info.js';
+export { type DiskMap, type MapEntry, type MapOptions, openMap } from './operations/map.js';
+export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
