@@ -11,10 +11,12 @@ import { makeTempFolder, removeFolder } from './tmp.js';
 
 const MIB = 1024 * 1024;
 const FIXED_TIME = 1_700_000_000;
+/** lost+found, two folders, four named files and forty small ones. */
+const INODES_USED = 47;
 const ID_STEM = '5f1c3a52-7d0e-4b6a-9a41';
 
 /** Programs that `makeSampleDisk` needs. */
-export const SAMPLE_DISK_TOOLS = ['sfdisk', 'mke2fs'] as const;
+export const SAMPLE_DISK_TOOLS = ['sfdisk', 'mke2fs', 'debugfs'] as const;
 
 export interface SampleDisk {
   path: string;
@@ -63,6 +65,22 @@ function writeTree(folder: string, payload: number, seed: number): void {
   for (const name of ['logs', 'small', '.']) utimesSync(path.join(folder, name), FIXED_TIME, FIXED_TIME);
 }
 
+/** mke2fs copies the times of change of the folder it is given, which nobody can choose: overwrites them. */
+async function fixTimes(file: string, offset: number, env: Record<string, string>): Promise<void> {
+  const fields = ['atime', 'ctime', 'mtime', 'crtime'];
+  const inodes = [2, ...Array.from({ length: INODES_USED }, (_, index) => 11 + index)];
+  const commands = inodes.flatMap((inode) =>
+    fields.flatMap((field) => [
+      `set_inode_field <${inode}> ${field} @${FIXED_TIME}`,
+      `set_inode_field <${inode}> ${field}_extra 0`,
+    ]),
+  );
+  await must('debugfs', ['-w', '-f', '-', `${file}?offset=${offset}`], {
+    env,
+    input: `${commands.join('\n')}\n`,
+  });
+}
+
 /** Makes the disk at `file`. Needs SAMPLE_DISK_TOOLS, but no privileges. */
 export async function makeSampleDisk(file: string, options: SampleDiskOptions = {}): Promise<SampleDisk> {
   const { sizeMiB = 64, payloadMiB = 6, seed = 1 } = options;
@@ -85,6 +103,7 @@ export async function makeSampleDisk(file: string, options: SampleDiskOptions = 
     const args = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-U', id, '-E', extended, '-d', tree, file];
     const env = { E2FSPROGS_FAKE_TIME: String(FIXED_TIME) };
     await must('mke2fs', [...args, `${partition.length / 1024}K`], { env });
+    await fixTimes(file, partition.offset, env);
   } finally {
     removeFolder(tree);
   }
