@@ -18,6 +18,8 @@ export const FOOTER_COOKIE = 'conectix';
 export const POISON_COOKIE = 'v_poison';
 /** Data offset of fixed disks, and the unused data offset of dynamic headers. */
 export const NO_OFFSET = 0xffff_ffff_ffff_ffffn;
+/** Where new dynamic disks have their header: right behind the copy of the footer. */
+export const HEADER_AFTER_FOOTER = FOOTER_BYTES;
 export const DISK_TYPE = { none: 0, fixed: 2, dynamic: 3, differencing: 4 } as const;
 /** Larger sizes are refused: no VHD of that size can exist, and 2^46 leaves room for safe arithmetic. */
 export const MAX_VIRTUAL_SIZE = 64 * TiB;

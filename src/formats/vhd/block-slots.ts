@@ -1,0 +1,74 @@
+/**
+ * Hands out places for the blocks of a new dynamic VHD, one after the other.
+ *
+ * Invariant: data begins at a multiple of 4 KiB and its bitmap stands in the sectors right before, as
+ * Windows 8 and later lay disks out: extents can then be shared with other files, and disks with 4 KiB
+ * sectors need no read-modify-write. Places that were given back are used again before the file grows.
+ */
+import { roundUp } from '../../base/bytes.js';
+import { VhdkitError } from '../../base/errors.js';
+import { UNALLOCATED } from './bat.js';
+import { SECTOR_BYTES } from './dynamic-header.js';
+import { FOOTER_BYTES } from './footer.js';
+
+/** Alignment of payload and of the file's length. */
+export const ALIGNMENT = 4096;
+
+export class BlockSlots {
+  readonly #path: string;
+  readonly #blockSize: number;
+  readonly #bitmapBytes: number;
+  readonly #free: number[] = [];
+  /** End of everything placed so far, a multiple of 4 KiB. */
+  #end: number;
+
+  /** @param metadataEnd where header and BAT end, in bytes */
+  constructor(path: string, metadataEnd: number, blockSize: number, bitmapBytes: number) {
+    this.#path = path;
+    this.#blockSize = blockSize;
+    this.#bitmapBytes = bitmapBytes;
+    this.#end = roundUp(metadataEnd, ALIGNMENT);
+  }
+
+  /**
+   * Where the footer belongs: the file's length becomes a multiple of 4 KiB, and in an empty disk the
+   * footer stands where the first bitmap will be. Measured on images of Windows 8 and 10.
+   */
+  get footerOffset(): number {
+    return this.#end + ALIGNMENT - FOOTER_BYTES;
+  }
+
+  /**
+   * The byte offset of a new block's data.
+   * @throws TARGET_TOO_SMALL when the block can't be addressed with 32-bit sector numbers
+   */
+  take(): number {
+    const again = this.#free.pop();
+    if (again !== undefined) return again;
+    const dataOffset = this.#end + roundUp(this.#bitmapBytes, ALIGNMENT);
+    if (this.entryOf(dataOffset) >= UNALLOCATED) {
+      throw new VhdkitError('TARGET_TOO_SMALL', `${this.#path}: the file of a VHD can't grow beyond 2 TiB`, {
+        operation: 'allocate block',
+        context: { path: this.#path, offset: dataOffset },
+        hint: 'Use larger blocks (2M wastes least) or VHDX.',
+      });
+    }
+    this.#end = dataOffset + this.#blockSize;
+    return dataOffset;
+  }
+
+  /** Gives a place back that holds nothing any more. */
+  giveBack(dataOffset: number): void {
+    this.#free.push(dataOffset);
+  }
+
+  /** The BAT entry of a block: the sector number of its bitmap. */
+  entryOf(dataOffset: number): number {
+    return (dataOffset - this.#bitmapBytes) / SECTOR_BYTES;
+  }
+
+  /** The inverse of `entryOf`. */
+  dataOffsetOf(entry: number): number {
+    return entry * SECTOR_BYTES + this.#bitmapBytes;
+  }
+}
