@@ -3,7 +3,7 @@
  * and commands that are planned but not there yet.
  *
  * Invariant: a command counts as "not there yet" only while it is missing from the list of commands, so
- * nothing here has to change when it arrives, except that flags leave LATER_FLAGS.
+ * nothing here has to change when it arrives, except that flags leave FLAG_HINTS.
  */
 import { UsageError } from './usage-error.js';
 
@@ -63,13 +63,14 @@ const SYNONYMS: Record<string, string> = {
   verify: 'compare',
 };
 
-/** What to add to the suggested command for some of the words. */
-const DETAILS: Record<string, string> = {
-  measure: 'convert SOURCE TARGET --dry-run` forecasts what would be written; did you mean `vhdkit convert',
-  dd: 'read --offset --length` copies a part; did you mean `vhdkit convert',
+/** Words that one command's name does not answer. */
+const SENTENCES: Record<string, string> = {
+  measure: 'Did you mean `vhdkit convert SOURCE TARGET --dry-run`? It forecasts what would be written.',
+  dd: 'Did you mean `vhdkit convert` (a whole disk) or `vhdkit read --offset --length` (a part of it)?',
 };
 
-const LATER_FLAGS: Record<string, string> = {
+/** What to type instead of a flag that does not exist; names in lower case. */
+const FLAG_HINTS: Record<string, string> = {
   '--parent': 'Differencing images can be read, but not made yet.',
   '--verify': 'Not there yet; run `vhdkit compare SOURCE TARGET` afterwards.',
   '--resume': 'Not there yet; an interrupted conversion starts again.',
@@ -89,7 +90,7 @@ const LATER_FLAGS: Record<string, string> = {
 /** What to type instead of a flag that does not exist. */
 export function flagHint(flag: string): string | undefined {
   const name = flag.replace(/=.*$/s, '');
-  return LATER_FLAGS[name] ?? LATER_FLAGS[name.toLowerCase()];
+  return FLAG_HINTS[name] ?? FLAG_HINTS[name.toLowerCase()];
 }
 
 /** Edits (insert, delete, replace, swap of neighbours) that lead from one word to the other. */
@@ -126,11 +127,10 @@ export function unknownCommand(typed: string, commands: readonly string[]): Usag
   const all = [...new Set([...commands, ...PLANNED])];
   const meant = all.includes(word) ? word : (SYNONYMS[word] ?? nearest(word, all));
   const message = `There is no command '${typed}'`;
-  if (meant === undefined)
-    return new UsageError(message, 'See `vhdkit --help` for the commands there are.');
+  if (meant === undefined) return new UsageError(message, 'See `vhdkit --help` for the commands there are.');
   if (!commands.includes(meant)) {
     const which = meant === word ? `'${meant}'` : `'${typed}' would be '${meant}', which`;
     return new UsageError(`${which} is not there yet`, 'See `vhdkit --help` for the commands there are.');
   }
-  return new UsageError(message, `Did you mean \`vhdkit ${DETAILS[word] ?? meant}\`?`);
+  return new UsageError(message, SENTENCES[word] ?? `Did you mean \`vhdkit ${meant}\`?`);
 }

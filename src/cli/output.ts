@@ -18,6 +18,13 @@ export class OutputClosed extends Error {
   }
 }
 
+/** A failure after the document was begun: it is in the document already. */
+export class ReportedInDocument extends Error {
+  constructor(cause: unknown) {
+    super('Reported in the JSON document', { cause });
+  }
+}
+
 /**
  * Failed writes are reported through the write's callback; without a listener the same failure would
  * also end the process with a stack trace. oclif's own listener, which rethrows, is taken off.

@@ -1,0 +1,53 @@
+/**
+ * Progress as plain lines, for logs: one every two seconds and one at the end.
+ */
+import { formatSize } from '../../base/bytes.js';
+import { durationText } from '../render/text.js';
+import type { Progress, ProgressOutput } from './progress.js';
+import { Speed } from './speed.js';
+
+const INTERVAL_MS = 2000;
+
+export class PlainProgress implements Progress {
+  readonly #output: ProgressOutput;
+  readonly #description: string;
+  readonly #now: () => number;
+  readonly #speed: Speed;
+  #printedAt = Number.NEGATIVE_INFINITY;
+  #unprinted: { done: number; total: number } | undefined;
+
+  constructor(output: ProgressOutput, description: string, now: () => number = () => performance.now()) {
+    this.#output = output;
+    this.#description = description;
+    this.#now = now;
+    this.#speed = new Speed(now());
+  }
+
+  update(done: number, total: number): void {
+    this.#unprinted = { done, total };
+    const now = this.#now();
+    this.#speed.note(done, now);
+    if (now - this.#printedAt >= INTERVAL_MS) this.#print(now);
+  }
+
+  stop(): void {
+    this.#print(this.#now());
+  }
+
+  #print(now: number): void {
+    if (!this.#unprinted) return;
+    const { done, total } = this.#unprinted;
+    this.#unprinted = undefined;
+    this.#printedAt = now;
+    const percent = total > 0 ? Math.floor((done / total) * 1000) / 10 : 100;
+    const parts = [
+      `${this.#description}: ${percent.toFixed(1)} %`,
+      `${formatSize(done)} of ${formatSize(total)}`,
+    ];
+    const { rate } = this.#speed;
+    if (rate) parts.push(`${formatSize(Math.round(rate))}/s`);
+    const left = this.#speed.remainingMs(done, total);
+    if (left !== undefined && done < total) parts.push(`${durationText(left)} left`);
+    this.#output.write(`${parts.join(', ')}\n`);
+  }
+}

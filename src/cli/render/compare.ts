@@ -1,0 +1,10 @@
+/** `compare` as text. */
+import type { CompareResult } from '../../operations/compare.js';
+import { printable, type Style } from './style.js';
+
+export function renderCompare(result: CompareResult, style: Style): string[] {
+  const { same, firstDifference } = result;
+  if (same) return [style.green('The disks are the same.')];
+  const heading = style.red('The disks differ.');
+  return firstDifference ? [`${heading} ${printable(firstDifference.message)}`] : [heading];
+}

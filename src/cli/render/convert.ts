@@ -1,0 +1,34 @@
+/** `convert` as text: what was made, and how its bytes got there. */
+import type { BytesMoved } from '../../offload/transfer-types.js';
+import type { ConvertResult } from '../../operations/convert.js';
+import { printable, type Style } from './style.js';
+import { durationText, type Field, fieldLines, rateText, sizeText } from './text.js';
+
+function some(bytes: number): string | undefined {
+  return bytes > 0 ? sizeText(bytes) : undefined;
+}
+
+function bytesFields(bytes: BytesMoved): Field[] {
+  return [
+    ['shared', some(bytes.shared)],
+    ['copied in kernel', some(bytes.kernelCopied)],
+    ['read and written', some(bytes.buffered)],
+    ['zeros', some(bytes.zeroed)],
+  ];
+}
+
+export function renderConvert(result: ConvertResult, style: Style): string[] {
+  const { dryRun, bytes } = result;
+  const source = `${style.bold(printable(result.source))} (${result.from})`;
+  const target = `${style.bold(printable(result.target))} (${result.to}, ${result.type})`;
+  const rate = rateText(bytes.shared + bytes.kernelCopied + bytes.buffered, result.elapsedMs);
+  const time = `${durationText(result.elapsedMs)}${rate ? `, ${rate}` : ''}`;
+  const fields: Field[] = [
+    ['virtual size', sizeText(result.virtualSize)],
+    ['file size', dryRun && result.fileSize === 0 ? undefined : sizeText(result.fileSize)],
+    ...bytesFields(bytes),
+    ['time', dryRun ? undefined : time],
+  ];
+  const verb = dryRun ? 'Would convert' : 'Converted';
+  return [`${verb} ${source} to ${target}`, ...fieldLines(fields, style)];
+}

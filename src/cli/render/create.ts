@@ -1,0 +1,15 @@
+/** `create` as text. */
+import type { CreateResult } from '../../operations/create.js';
+import { printable, type Style } from './style.js';
+import { type Field, fieldLines, sizeText } from './text.js';
+
+export function renderCreate(result: CreateResult, style: Style): string[] {
+  const fields: Field[] = [
+    ['format', `${result.format}, ${result.type}`],
+    ['virtual size', sizeText(result.virtualSize)],
+    ['file size', sizeText(result.fileSize)],
+    ['block size', result.blockSize === null ? undefined : sizeText(result.blockSize)],
+    ['id', result.id ?? undefined],
+  ];
+  return [`Created ${style.bold(printable(result.path))}`, ...fieldLines(fields, style)];
+}
