@@ -11,8 +11,8 @@ import { makeTempFolder, removeFolder } from './tmp.js';
 
 const MIB = 1024 * 1024;
 const FIXED_TIME = 1_700_000_000;
-/** lost+found, two folders, four named files and forty small ones. */
-const INODES_USED = 47;
+/** Inodes in use besides the small files: lost+found, two folders and four named files. */
+const NAMED_INODES = 7;
 const ID_STEM = '5f1c3a52-7d0e-4b6a-9a41';
 
 /** Programs that `makeSampleDisk` needs. */
@@ -29,6 +29,8 @@ export interface SampleDiskOptions {
   sizeMiB?: number;
   /** Random bytes in files on the disk, in MiB. */
   payloadMiB?: number;
+  /** Number of small files; default 40. */
+  smallFiles?: number;
   seed?: number;
 }
 
@@ -45,13 +47,13 @@ export function seededBytes(length: number, seed: number): Buffer {
   return Buffer.from(words.buffer, 0, length);
 }
 
-function writeTree(folder: string, payload: number, seed: number): void {
+function writeTree(folder: string, payload: number, smallFiles: number, seed: number): void {
   const files: [string, Buffer][] = [
     ['readme.txt', Buffer.from('A sample disk. Its files have known contents.\n')],
     ['random.bin', seededBytes(payload, seed)],
     ['zeros.bin', Buffer.alloc(MIB)],
     ['logs/app.log', Buffer.from('all quiet\n'.repeat(4000))],
-    ...Array.from({ length: 40 }, (_, index): [string, Buffer] => [
+    ...Array.from({ length: smallFiles }, (_, index): [string, Buffer] => [
       `small/file-${index}`,
       seededBytes(1 + ((index * 977) % 9000), seed + index + 1),
     ]),
@@ -66,9 +68,14 @@ function writeTree(folder: string, payload: number, seed: number): void {
 }
 
 /** mke2fs copies the times of change of the folder it is given, which nobody can choose: overwrites them. */
-async function fixTimes(file: string, offset: number, env: Record<string, string>): Promise<void> {
+async function fixTimes(
+  file: string,
+  offset: number,
+  inodeCount: number,
+  env: Record<string, string>,
+): Promise<void> {
   const fields = ['atime', 'ctime', 'mtime', 'crtime'];
-  const inodes = [2, ...Array.from({ length: INODES_USED }, (_, index) => 11 + index)];
+  const inodes = [2, ...Array.from({ length: inodeCount }, (_, index) => 11 + index)];
   const commands = inodes.flatMap((inode) =>
     fields.flatMap((field) => [
       `set_inode_field <${inode}> ${field} @${FIXED_TIME}`,
@@ -83,7 +90,7 @@ async function fixTimes(file: string, offset: number, env: Record<string, string
 
 /** Makes the disk at `file`. Needs SAMPLE_DISK_TOOLS, but no privileges. */
 export async function makeSampleDisk(file: string, options: SampleDiskOptions = {}): Promise<SampleDisk> {
-  const { sizeMiB = 64, payloadMiB = 6, seed = 1 } = options;
+  const { sizeMiB = 64, payloadMiB = 6, smallFiles = 40, seed = 1 } = options;
   const size = sizeMiB * MIB;
   // One MiB in front for the table, one behind for its copy.
   const partition = { offset: MIB, length: size - 2 * MIB };
@@ -97,13 +104,13 @@ export async function makeSampleDisk(file: string, options: SampleDiskOptions = 
   await must('sfdisk', ['--quiet', file], { input: `${table.join('\n')}\n` });
   const tree = makeTempFolder('tree');
   try {
-    writeTree(tree, payloadMiB * MIB, seed);
+    writeTree(tree, payloadMiB * MIB, smallFiles, seed);
     const id = `${ID_STEM}-000000000003`;
     const extended = `offset=${partition.offset},hash_seed=${id},root_owner=0:0,lazy_itable_init=0`;
     const args = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-U', id, '-E', extended, '-d', tree, file];
     const env = { E2FSPROGS_FAKE_TIME: String(FIXED_TIME) };
     await must('mke2fs', [...args, `${partition.length / 1024}K`], { env });
-    await fixTimes(file, partition.offset, env);
+    await fixTimes(file, partition.offset, NAMED_INODES + smallFiles, env);
   } finally {
     removeFolder(tree);
   }
