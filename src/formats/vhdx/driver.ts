@@ -1,0 +1,14 @@
+/**
+ * The VHDX driver: what the registry knows of this format.
+ */
+import type { FormatDriver } from '../disk-image.js';
+import { createVhdx } from './create.js';
+import { VhdxImage } from './vhdx-image.js';
+
+export { isVhdx } from './layout.js';
+
+export const vhdxDriver: FormatDriver = {
+  format: 'vhdx',
+  open: (file) => VhdxImage.open(file),
+  create: (file, options) => createVhdx(file, options),
+};
