@@ -40,7 +40,7 @@ describe('siblings', () => {
   it.each([
     ['src/formats/registry.ts', "import { x } from './vhd/driver.js';"],
     ['src/formats/vhd/a.ts', "import { x } from './footer.js'; import { y } from '../finding.js';"],
-    ['src/offload/session.ts', "import { x } from './providers/zero.js';"],
+    ['src/offload/provider-set.ts', "import { x } from './providers/zero.js';"],
     ['src/layers/compose.ts', "import { x } from './cache/cache-device.js';"],
   ])('%s may hold %s', (path, text) => expect(complaints(path, text)).toEqual([]));
 });
