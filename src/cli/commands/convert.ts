@@ -7,7 +7,7 @@ export default class Convert extends BaseCommand {
   static override summary = 'Convert a disk to another format, sharing extents where the storage can.';
   static override description =
     'Flattens a chain of differencing images into the target. The target appears under its name when it is ' +
-    'complete. Where source and target lie on a file system that can share extents (XFS, Btrfs, ReFS, APFS) no ' +
+    'complete. Where source and target lie on a file system that can share extents (XFS, Btrfs) no ' +
     'bytes are copied; elsewhere the kernel copies them, or vhdkit does.';
   static override examples = [
     { description: 'A VHDX to a raw image', command: '<%= config.bin %> convert disk.vhdx disk.raw' },
@@ -34,7 +34,7 @@ export default class Convert extends BaseCommand {
     })(),
     zeros: Flags.option({
       options: ['scan', 'holes'] as const,
-      summary: 'Look for blocks that merely contain zeros, or go by the source’s holes only.',
+      summary: "Look for blocks that merely contain zeros, or go by the source's holes only.",
       description: 'Default: scan where payload is read or copied anyway, holes where extents are shared.',
     })(),
     force: forceFlag(),
