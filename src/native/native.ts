@@ -39,6 +39,8 @@ export interface NativeCalls
    * answers EINVAL where sharing works, EOPNOTSUPP or EXDEV and the like elsewhere. Returns the errno.
    */
   probeClone(sourceFd: number, targetFd: number): number;
+  /** FIGETBSZ: the file system's block size in bytes or −errno. */
+  fileSystemBlockSize(fd: number): number;
   /** Bytes copied (0 at the end of the source) or −errno. */
   copyFileRange(
     sourceFd: number,

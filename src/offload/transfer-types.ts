@@ -30,6 +30,8 @@ export interface TransferTarget {
   readonly file: RandomAccessFile;
   /** True when parts that are not written read as zeros. */
   readonly unwrittenIsZero: boolean;
+  /** Allocation unit in bytes: writes prepared at the same time never share one. Undefined: no units. */
+  readonly blockSize?: number | undefined;
   prepareWrite(offset: number, length: number): Promise<PreparedWrite>;
 }
 

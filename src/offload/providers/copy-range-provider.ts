@@ -1,0 +1,72 @@
+/**
+ * The kernel copy provider: copy_file_range moves the bytes inside the kernel, or inside the storage
+ * (NFS and SMB servers, file systems that share extents).
+ *
+ * Holes of the source may become data in the target: callers refine ranges by holes before.
+ */
+import { fromSystemError } from '../../base/errors.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { Errno, nativeCalls, nativeUnavailableReason } from '../../native/native.js';
+import type { OffloadCapabilities, OffloadProvider, OffloadWriteResult } from '../offload-provider.js';
+import {
+  incapable,
+  isUnsupported,
+  kernelError,
+  type RangeMove,
+  rangeProvider,
+  reasonOf,
+  unsupported,
+} from '../provider-base.js';
+import type { TokenManager } from '../token-manager.js';
+
+/** Bounds the wait for progress and cancellation; a call costs some 30 µs beside the copying. */
+const MAX_LENGTH = 128 * 1024 * 1024;
+const MAX_INTERRUPTIONS = 8;
+
+function capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities {
+  if (source.kind !== 'file' || source.fd === undefined)
+    return incapable(`${source.path} is not a regular file`);
+  if (target.kind !== 'file' || target.fd === undefined)
+    return incapable(`${target.path} is not a regular file`);
+  if (!nativeCalls()) return incapable(nativeUnavailableReason() ?? 'no native calls');
+  // Whether the two file systems get along only the first call tells.
+  return { supported: true, alignment: 1, maxLength: MAX_LENGTH };
+}
+
+/** What the kernel's answer means, other than "interrupted". */
+async function settle(range: RangeMove, length: number, answer: number): Promise<OffloadWriteResult> {
+  const { source, sourceOffset, target, targetOffset } = range;
+  if (answer > 0) return { status: 'done', length: answer };
+  if (answer === 0) {
+    // Some virtual file systems answer so although there are bytes.
+    if (source.size() > sourceOffset) return unsupported('the kernel copies nothing from this file');
+    await target.zero(targetOffset, length);
+    return { status: 'done', length };
+  }
+  if (isUnsupported(-answer)) return unsupported(reasonOf(-answer));
+  throw fromSystemError(kernelError(-answer, 'copy_file_range'), `copy to ${target.path}`, {
+    path: target.path,
+    source: source.path,
+    sourceOffset,
+    offset: targetOffset,
+    length,
+  });
+}
+
+async function move(range: RangeMove): Promise<OffloadWriteResult> {
+  const { source, sourceOffset, target, targetOffset } = range;
+  const native = nativeCalls();
+  if (!native || source.fd === undefined || target.fd === undefined) {
+    return unsupported(nativeUnavailableReason() ?? 'one of the files has no descriptor');
+  }
+  const length = Math.min(range.length, MAX_LENGTH);
+  let answer: number = -Errno.EINTR;
+  for (let attempt = 0; attempt < MAX_INTERRUPTIONS && answer === -Errno.EINTR; attempt += 1) {
+    answer = await native.copyFileRange(source.fd, sourceOffset, target.fd, targetOffset, length);
+  }
+  return settle(range, length, answer);
+}
+
+export function copyRangeProvider(manager: TokenManager): OffloadProvider {
+  return rangeProvider(manager, { id: 'kernel', capabilities, move });
+}

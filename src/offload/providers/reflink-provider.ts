@@ -1,0 +1,81 @@
+/**
+ * The reflink provider: the target's range shares the extents of the source's; no byte is copied.
+ *
+ * Offsets and lengths are multiples of the file system's block, except that a length may end exactly at
+ * the source's end of file when nothing follows it in the target. Dirty pages of the source are written
+ * back by the kernel first, so freshly written data costs its write-out.
+ */
+import { roundDown } from '../../base/bytes.js';
+import { fromSystemError } from '../../base/errors.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { Errno, nativeCalls, nativeUnavailableReason } from '../../native/native.js';
+import type { OffloadCapabilities, OffloadProvider, OffloadWriteResult } from '../offload-provider.js';
+import {
+  incapable,
+  isUnsupported,
+  kernelError,
+  type RangeMove,
+  rangeProvider,
+  reasonOf,
+  unsupported,
+} from '../provider-base.js';
+import type { TokenManager } from '../token-manager.js';
+
+/** Bounds the time of one call on fragmented files (about 16 µs per extent) and the wait for cancellation. */
+const MAX_LENGTH = 1024 * 1024 * 1024;
+const USUAL_BLOCK = 4096;
+const LARGEST_BLOCK = 64 * 1024;
+
+/** Sharing unit of the target's file system. Network file systems report transfer sizes instead: ignored. */
+function alignmentOf(targetFd: number): number {
+  const size = nativeCalls()?.fileSystemBlockSize(targetFd) ?? 0;
+  return size > USUAL_BLOCK && size <= LARGEST_BLOCK ? size : USUAL_BLOCK;
+}
+
+function capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities {
+  if (source.kind !== 'file' || source.fd === undefined)
+    return incapable(`${source.path} is not a regular file`);
+  if (target.kind !== 'file' || target.fd === undefined)
+    return incapable(`${target.path} is not a regular file`);
+  const native = nativeCalls();
+  if (!native) return incapable(nativeUnavailableReason() ?? 'no native calls');
+  const errno = native.probeClone(source.fd, target.fd);
+  // The probe is an impossible request: whoever could share extents calls it invalid.
+  if (errno !== Errno.EINVAL && errno !== 0) return incapable(reasonOf(errno));
+  return { supported: true, alignment: alignmentOf(target.fd), maxLength: MAX_LENGTH };
+}
+
+/** The longest part from the start that can be shared; 0 when the start is not on a block. */
+function sharableLength(range: RangeMove, alignment: number): number {
+  const { source, sourceOffset, target, targetOffset } = range;
+  if (sourceOffset % alignment !== 0 || targetOffset % alignment !== 0) return 0;
+  const length = Math.min(range.length, MAX_LENGTH);
+  const rest = length % alignment;
+  if (rest === 0) return length;
+  const endsBoth = sourceOffset + length === source.size() && targetOffset + length >= target.size();
+  return endsBoth ? length : roundDown(length, alignment);
+}
+
+async function move(range: RangeMove): Promise<OffloadWriteResult> {
+  const { source, sourceOffset, target, targetOffset } = range;
+  const native = nativeCalls();
+  if (!native || source.fd === undefined || target.fd === undefined) {
+    return unsupported(nativeUnavailableReason() ?? 'one of the files has no descriptor');
+  }
+  const length = sharableLength(range, alignmentOf(target.fd));
+  if (length === 0) return unsupported('the range is not aligned to blocks of the file system');
+  const errno = await native.cloneRange(source.fd, sourceOffset, length, target.fd, targetOffset);
+  if (errno === 0) return { status: 'done', length };
+  if (isUnsupported(errno)) return unsupported(reasonOf(errno));
+  throw fromSystemError(kernelError(errno, 'FICLONERANGE'), `share extents with ${target.path}`, {
+    path: target.path,
+    source: source.path,
+    sourceOffset,
+    offset: targetOffset,
+    length,
+  });
+}
+
+export function reflinkProvider(manager: TokenManager): OffloadProvider {
+  return rangeProvider(manager, { id: 'reflink', capabilities, move });
+}
