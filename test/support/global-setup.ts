@@ -16,17 +16,26 @@ import { PROJECT_ROOT } from './run.js';
 import { createRunFolder, RUN_FOLDER_PREFIX, removeFolder } from './tmp.js';
 import { DEBIAN_PACKAGES, findTool, missingPackages, missingTools } from './tools.js';
 
-const APT_TIMEOUT = 240_000;
+/** Longest time for all of apt-get's work, in milliseconds: an unreachable mirror must not eat the run. */
+const APT_BUDGET = 240_000;
+const APT_OPTIONS = [
+  'Dpkg::Use-Pty=0',
+  'DPkg::Lock::Timeout=60',
+  'Acquire::Retries=1',
+  'Acquire::http::Timeout=20',
+];
 
 function say(line: string): void {
   process.stderr.write(`[test set-up] ${line}\n`);
 }
 
-function apt(args: string[]): string | undefined {
-  const result = spawnSync('apt-get', ['-q', '-y', '-o', 'Dpkg::Use-Pty=0', ...args], {
+/** Runs apt-get; returns why it failed, or undefined. */
+function apt(args: string[], deadline: number): string | undefined {
+  const options = APT_OPTIONS.flatMap((option) => ['-o', option]);
+  const result = spawnSync('apt-get', ['-q', '-y', ...options, ...args], {
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' },
     stdio: ['ignore', 'ignore', 'pipe'],
-    timeout: APT_TIMEOUT,
+    timeout: Math.max(deadline - Date.now(), 1),
   });
   if (result.error) return result.error.message;
   if (result.status === 0) return undefined;
@@ -50,11 +59,14 @@ function installPackages(): void {
     return;
   }
   say(`installing Debian packages: ${packages.join(' ')}`);
-  const failure = apt(['update']) ?? apt(['install', '--no-install-recommends', ...packages]);
+  const deadline = Date.now() + APT_BUDGET;
+  const install = (names: string[]): string | undefined =>
+    apt(['install', '--no-install-recommends', ...names], deadline);
+  const failure = apt(['update'], deadline) ?? install(packages);
   if (!failure) return;
   say(`apt-get failed (${failure}); trying the packages one by one`);
   for (const name of missingPackages()) {
-    const reason = apt(['install', '--no-install-recommends', name]);
+    const reason = install([name]);
     if (reason) say(`package ${name} could not be installed: ${reason}`);
   }
 }
