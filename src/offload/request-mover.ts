@@ -151,40 +151,39 @@ export class RequestMover {
     for (const { kind, length } of job.requests) tally.add(kind === 'zero' ? 'zero' : 'buffered', length);
   }
 
-  /** Tries the rungs from the cheapest on; `below` skips those up to and including that one. */
-  async #copy(request: CopyRequest, below?: Rung): Promise<void> {
+  /** Tries the rungs from the cheapest on. */
+  async #copy(request: CopyRequest): Promise<void> {
     if (request.length === 0) return;
-    const { ladder } = this.#parts;
-    const all = ladder.rungs(request.source.file, request.target);
-    const first = below ? all.findIndex(({ provider }) => provider.id === below.provider.id) + 1 : 0;
-    for (const rung of all.slice(first)) {
+    const rungs = this.#parts.ladder.rungs(request.source.file, request.target);
+    for (const rung of rungs) {
       if (!isAligned(request, rung)) continue;
       const { alignment } = rung.capabilities;
       const { head, body, tail } = splitRequest(request.sourceOffset, request.length, alignment);
       if (body === 0) continue;
-      await this.#edge({ ...request, length: head }, rung);
+      await this.#edge({ ...request, length: head });
       await this.#body({ ...advance(request, head), length: body }, rung);
-      await this.#edge({ ...advance(request, head + body), length: tail }, rung);
+      await this.#edge({ ...advance(request, head + body), length: tail });
       return;
     }
-    await this.#withoutRung(request, all);
+    await this.#withoutRung(request, rungs);
   }
 
   /** No provider took the range whole: fine when it is all edge, otherwise an error. */
   async #withoutRung(request: CopyRequest, rungs: readonly Rung[]): Promise<void> {
     const { ladder } = this.#parts;
     const [rung] = rungs;
-    if (rung && isAligned(request, rung)) return this.#edge(request, rung);
+    if (rung && isAligned(request, rung)) return this.#edge(request);
     const { source, target, sourceOffset, targetOffset } = request;
     const why =
       rung && `offset ${sourceOffset} can't go to ${targetOffset} in units of ${rung.capabilities.alignment}`;
     throw ladder.unsupported(source.file, target, why);
   }
 
-  async #edge(request: CopyRequest, rung: Rung): Promise<void> {
+  /** What is shorter than a unit: a cheaper provider is skipped, an explicit choice allows buffers. */
+  async #edge(request: CopyRequest): Promise<void> {
     const { ladder } = this.#parts;
     if (request.length === 0) return;
-    if (ladder.choice === 'auto') return this.#copy(request, rung);
+    if (ladder.choice === 'auto') return this.#copy(request);
     const capabilities = { supported: true, alignment: 1, maxLength: request.length };
     await this.#body(request, { provider: ladder.provider('buffered'), capabilities });
   }
