@@ -13,11 +13,13 @@ import type { VhdStructures } from './structures.js';
 
 function checkGeometry({ footer, copy, virtualSize }: VhdStructures): Finding[] {
   const offset = copy.offset + FOOTER_FIELD.geometry;
-  if (geometrySize(footer.geometry) === 0) {
+  const right = geometryOf(virtualSize);
+  // Disks below 34 KiB have no geometry: zero is right for them.
+  if (geometrySize(footer.geometry) === 0 && geometrySize(right) > 0) {
     const message = 'the geometry is zero; QEMU before version 10 shows a disk of 0 bytes';
     return [finding('VHD_GEOMETRY_ZERO', 'note', message, offset, true)];
   }
-  if (packedGeometry(footer.geometry) > packedGeometry(geometryOf(virtualSize))) {
+  if (packedGeometry(footer.geometry) > packedGeometry(right)) {
     const message =
       'the geometry is larger than the one that belongs to the size; XenServer refuses such a disk';
     return [finding('VHD_GEOMETRY_TOO_LARGE', 'note', message, offset, true)];

@@ -223,7 +223,12 @@ export async function checkSparse(
     await reportOverlaps(bat, rules, overlapping, findings);
   } else {
     // Only disjoint blocks are read: the work is then bounded by the length of the file.
-    reportUnusedSpace(sorted, rules, metadata, findings);
+    const rooms = locators.map(({ code, offset, room }) => ({
+      name: code,
+      start: offset,
+      end: offset + room,
+    }));
+    reportUnusedSpace(sorted, rules, [...metadata, ...rooms], findings);
     await checkBitmaps(structures, sorted, findings);
   }
   return [...checkFooterValues(structures), ...findings.all()];

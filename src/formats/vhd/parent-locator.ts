@@ -64,6 +64,8 @@ export interface ReadableLocator {
   code: string;
   offset: number;
   length: number;
+  /** Bytes reserved for it, the text included. */
+  room: number;
 }
 
 /**
@@ -82,7 +84,8 @@ export function readableLocators(
     if (entry.code === NO_CODE) continue;
     const problem = locatorProblem(entry, limit);
     if (problem === undefined) {
-      locators.push({ code: entry.code, offset: Number(entry.dataOffset), length: entry.dataLength });
+      const { code, dataLength: length } = entry;
+      locators.push({ code, offset: Number(entry.dataOffset), length, room: locatorSpace(entry) });
     } else {
       const name = /^[\w ]{4}$/.test(entry.code) ? entry.code : 'of an unknown kind';
       const message = `the parent locator ${name} ${problem} and is ignored`;

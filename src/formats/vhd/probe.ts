@@ -34,7 +34,8 @@ export function imageTypeOf(diskType: number): ImageType | undefined {
  */
 export function probeVhd(head: Uint8Array, tail: Uint8Array, fileSize: number): VhdProbe | undefined {
   const copies = findFooters(head, tail, fileSize);
-  const copy = preferredFooter(copies) ?? copies.end ?? copies.start;
+  const { end, start } = copies;
+  const copy = end?.poisoned ? end : (preferredFooter(copies) ?? end ?? start);
   if (copy) {
     const type = copy.problem || copy.poisoned ? undefined : imageTypeOf(copy.footer.diskType);
     return { type, where: copy.where, checksumOk: copy.checksumOk };
