@@ -1,29 +1,43 @@
 /**
  * Builds the package from its sources: `node scripts/build.mjs`.
  *
- * 1. tsc writes dist/ (the library, with types).
+ * 1. tsc writes the library, with types.
  * 2. esbuild puts the command line into a few files, so that starting it means opening few files.
  * 3. The manifest tells oclif the commands without loading them.
  *
- * Also what `npm ci` runs in a fresh clone. Ends with a non-zero code when any step fails.
+ * Also what `npm ci` runs in a fresh clone. Everything happens in a folder beside dist/ which takes its
+ * place when all is well, so a failed build leaves the last good one, and a running one does not pull
+ * the files from under somebody's feet.
  */
 import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { bundle } from './bundle.mjs';
-import { writeManifest } from './manifest.mjs';
+import { makeManifest, saveManifest } from './manifest.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const require = createRequire(import.meta.url);
+const fresh = join(root, `.vhdkit-build-${process.pid}.tmp`);
+const stale = join(root, `.vhdkit-stale-${process.pid}.tmp`);
+const dist = join(root, 'dist');
 
-rmSync(join(root, 'dist'), { recursive: true, force: true });
-const tsc = spawnSync(
-  process.execPath,
-  [require.resolve('typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')],
-  { stdio: 'inherit' },
-);
-if (tsc.status !== 0) process.exit(tsc.status ?? 1);
-await bundle(root);
-await writeManifest(root);
+function compile() {
+  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+  const args = [tsc, '-p', join(root, 'tsconfig.build.json'), '--outDir', fresh];
+  return spawnSync(process.execPath, args, { stdio: 'inherit' }).status === 0;
+}
+
+try {
+  if (compile()) {
+    await bundle(root, join(fresh, 'cli'));
+    const manifest = await makeManifest(root, fresh);
+    if (existsSync(dist)) renameSync(dist, stale);
+    renameSync(fresh, dist);
+    saveManifest(root, manifest);
+  } else {
+    process.exitCode = 1;
+  }
+} finally {
+  for (const folder of [fresh, stale]) rmSync(folder, { recursive: true, force: true });
+}

@@ -31,9 +31,9 @@ function notice(root, folder) {
   return `${name} ${version} (${license})\n${text}`;
 }
 
-export async function bundle(root) {
+/** Bundles the command line into the folder `out`, replacing what is there. */
+export async function bundle(root, out) {
   const source = join(root, 'src', 'cli');
-  const out = join(root, 'dist', 'cli');
   const folder = (name) => readdirSync(join(source, name)).map((file) => join(source, name, file));
   rmSync(out, { recursive: true, force: true });
   const { metafile } = await build({

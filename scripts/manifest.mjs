@@ -1,20 +1,23 @@
 /**
- * Writes oclif.manifest.json: what oclif knows of the commands without loading them. Needs dist/.
+ * Makes oclif.manifest.json: what oclif knows of the commands without loading them.
  *
  * Uses oclif's own Plugin class, so the file is what oclif would find at run time; a command that cannot
  * be loaded fails the build.
  */
-import { rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join, relative, sep } from 'node:path';
 import { Plugin } from '@oclif/core/config';
 
-export async function writeManifest(root) {
+/** The manifest of the commands in a build folder, as if it were dist/. */
+export async function makeManifest(root, folder) {
   globalThis.oclif = { ...globalThis.oclif, enableAutoTranspile: false };
-  const file = join(root, 'oclif.manifest.json');
-  rmSync(file, { force: true });
+  const pjson = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const { commands } = pjson.oclif;
+  const target = join(folder, relative('dist', commands.target));
+  pjson.oclif.commands = { ...commands, target: `./${relative(root, target)}` };
   const plugin = new Plugin({
     root,
+    pjson,
     type: 'core',
     isRoot: true,
     ignoreManifest: true,
@@ -22,11 +25,17 @@ export async function writeManifest(root) {
     respectNoCacheDefault: true,
   });
   await plugin.load();
-  const { manifest } = plugin;
-  const commands = Object.fromEntries(Object.entries(manifest.commands).sort(([a], [b]) => (a < b ? -1 : 1)));
-  writeFileSync(file, `${JSON.stringify({ ...manifest, commands }, null, 2)}\n`);
+  const entries = Object.entries(plugin.manifest.commands).map(([id, command]) => {
+    const inside = relative(folder, join(root, ...command.relativePath));
+    return [id, { ...command, relativePath: ['dist', ...inside.split(sep)] }];
+  });
+  entries.sort(([a], [b]) => (a < b ? -1 : 1));
+  return { ...plugin.manifest, commands: Object.fromEntries(entries) };
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  await writeManifest(dirname(dirname(fileURLToPath(import.meta.url))));
+export function saveManifest(root, manifest) {
+  const file = join(root, 'oclif.manifest.json');
+  const pending = join(root, `.vhdkit-manifest-${process.pid}.tmp`);
+  writeFileSync(pending, `${JSON.stringify(manifest, null, 2)}\n`);
+  renameSync(pending, file);
 }

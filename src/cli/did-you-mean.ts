@@ -125,7 +125,9 @@ function nearest(word: string, candidates: readonly string[]): string | undefine
 export function unknownCommand(typed: string, commands: readonly string[]): UsageError {
   const word = typed.toLowerCase();
   const all = [...new Set([...commands, ...PLANNED])];
-  const meant = all.includes(word) ? word : (SYNONYMS[word] ?? nearest(word, all));
+  const cmdlets = Object.keys(SYNONYMS).filter((name) => name.includes('-'));
+  const near = SYNONYMS[word] ? word : nearest(word, [...all, ...cmdlets]);
+  const meant = near === undefined ? undefined : (SYNONYMS[near] ?? near);
   const message = `There is no command '${typed}'`;
   if (meant === undefined) return new UsageError(message, 'See `vhdkit --help` for the commands there are.');
   if (!commands.includes(meant)) {

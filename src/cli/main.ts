@@ -5,6 +5,7 @@
  * still under way is written. oclif is told not to look for TypeScript sources or plugins, which costs
  * time and would let files outside the package decide what runs.
  */
+import { Config } from '@oclif/core/config';
 import { run } from '@oclif/core/run';
 import { settings } from '@oclif/core/settings';
 import { hasFlag, reportFailure } from './failure.js';
@@ -22,10 +23,7 @@ function asksForHelp(argv: readonly string[]): boolean {
 async function explain(error: unknown, argv: readonly string[], load: LoadOptions): Promise<unknown> {
   const word = argv.find((arg) => !arg.startsWith('-'));
   if (!isParseError(error) || word === undefined || !asksForHelp(argv)) return error;
-  const [{ Config }, { unknownCommand }] = await Promise.all([
-    import('@oclif/core/config'),
-    import('./did-you-mean.js'),
-  ]);
+  const { unknownCommand } = await import('./did-you-mean.js');
   const { commandIDs } = await Config.load(load);
   return commandIDs.includes(word) ? error : unknownCommand(word, commandIDs);
 }

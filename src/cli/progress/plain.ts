@@ -44,7 +44,7 @@ export class PlainProgress implements Progress {
       `${this.#description}: ${percent.toFixed(1)} %`,
       `${formatSize(done)} of ${formatSize(total)}`,
     ];
-    const { rate } = this.#speed;
+    const rate = done < total ? this.#speed.rate : this.#speed.averageRate(done, now);
     if (rate) parts.push(`${formatSize(Math.round(rate))}/s`);
     const left = this.#speed.remainingMs(done, total);
     if (left !== undefined && done < total) parts.push(`${durationText(left)} left`);

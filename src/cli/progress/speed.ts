@@ -1,16 +1,19 @@
 /**
- * Rate and remaining time, from the whole run so far weighted towards the recent past.
+ * Rate and remaining time, weighted towards the recent past.
  *
- * The rate is an exponential average over about five seconds: steady enough to read, quick enough to
- * follow a target that slows down.
+ * Bytes and time both fade with a time constant of five seconds and the rate is their quotient: right
+ * from the first measurement on, steady enough to read, quick enough to follow a target that slows down.
  */
-const WINDOW_MS = 5000;
+const FADE_MS = 5000;
+/** Moments closer than this are put together. */
+const STEP_MS = 50;
 
 export class Speed {
   readonly #start: number;
   #last: number;
   #done = 0;
-  #rate: number | undefined;
+  #bytes = 0;
+  #time = 0;
 
   /** @param now milliseconds */
   constructor(now: number) {
@@ -18,29 +21,31 @@ export class Speed {
     this.#last = now;
   }
 
-  /** Takes note of the bytes done at a moment; moments closer than 50 ms are put together. */
+  /** Takes note of the bytes done at a moment. */
   note(done: number, now: number): void {
     const passed = now - this.#last;
-    if (passed < 50) return;
-    const current = ((done - this.#done) * 1000) / passed;
-    const weight = this.#rate === undefined ? 1 : 1 - Math.exp(-passed / WINDOW_MS);
-    this.#rate = (this.#rate ?? 0) + weight * (current - (this.#rate ?? 0));
+    if (passed < STEP_MS) return;
+    const keep = Math.exp(-passed / FADE_MS);
+    this.#bytes = this.#bytes * keep + (done - this.#done);
+    this.#time = this.#time * keep + passed;
     this.#last = now;
     this.#done = done;
   }
 
   /** Bytes per second; undefined before there is anything to go by. */
   get rate(): number | undefined {
-    return this.#rate;
+    return this.#time > 0 ? (this.#bytes * 1000) / this.#time : undefined;
   }
 
-  elapsedMs(now: number): number {
-    return now - this.#start;
+  /** Bytes per second over the whole run; undefined when it took no time. */
+  averageRate(done: number, now: number): number | undefined {
+    const passed = now - this.#start;
+    return passed > 0 ? (done * 1000) / passed : undefined;
   }
 
   /** Milliseconds until the total is done, at the present rate. */
   remainingMs(done: number, total: number): number | undefined {
-    if (!this.#rate || this.#rate <= 0) return undefined;
-    return ((total - done) * 1000) / this.#rate;
+    const { rate } = this;
+    return rate ? ((total - done) * 1000) / rate : undefined;
   }
 }

@@ -27,6 +27,9 @@ const GRIDS = { terminal: { columns: 64, rows: 16 }, file: { columns: 128, rows:
 const UNICODE: Record<CellState, string> = { data: '█', scattered: '▓', mixed: '▒', zero: '·', absent: ' ' };
 const ASCII: Record<CellState, string> = { data: '#', scattered: '%', mixed: '+', zero: '.', absent: ' ' };
 
+/** Gap in the file that is no jump: a VHD block has its bitmap in front of it, 64 KiB at most. */
+const TABLE_GAP = 64 * 1024;
+
 interface Cell {
   data: number;
   zero: number;
@@ -85,7 +88,8 @@ export class BlockMap {
     const before = this.#previous;
     this.#previous = entry;
     if (before?.fileOffset === undefined || entry.fileOffset === undefined) return false;
-    return before.file === entry.file && before.fileOffset + before.length !== entry.fileOffset;
+    const gap = entry.fileOffset - (before.fileOffset + before.length);
+    return before.file === entry.file && (gap < 0 || gap > TABLE_GAP);
   }
 
   /** What each cell shows, in order. */

@@ -25,7 +25,7 @@ export function renderConvert(result: ConvertResult, style: Style): string[] {
   const time = `${durationText(result.elapsedMs)}${rate ? `, ${rate}` : ''}`;
   const fields: Field[] = [
     ['virtual size', sizeText(result.virtualSize)],
-    ['file size', dryRun && result.fileSize === 0 ? undefined : sizeText(result.fileSize)],
+    ['file size', dryRun ? undefined : sizeText(result.fileSize)],
     ...bytesFields(bytes),
     ['time', dryRun ? undefined : time],
   ];

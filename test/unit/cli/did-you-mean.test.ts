@@ -34,6 +34,7 @@ describe('unknownCommand', () => {
     ['Convert-VHD', 'vhdkit convert`'],
     ['get-vhd', 'vhdkit info`'],
     ['New-VHD', 'vhdkit create`'],
+    ['Gett-VHD', 'vhdkit info`'],
     ['dd', 'vhdkit read --offset --length`'],
     ['measure', '--dry-run'],
     ['covert', 'vhdkit convert`'],

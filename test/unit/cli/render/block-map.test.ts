@@ -32,8 +32,8 @@ describe('BlockMap', () => {
     expect(map.totals).toEqual({ extents: 5, data: 2.5 * MiB, zero: MiB / 2, absent: MiB, jumps: 2 });
   });
 
-  test('payload that goes on in the file is no jump', () => {
-    const map = mapOf(2 * MiB, MiB, [entry(0, MiB, 'data', 5), entry(MiB, MiB, 'data', 5 + MiB)]);
+  test('payload that goes on in the file, after the bitmap of a VHD block, is no jump', () => {
+    const map = mapOf(2 * MiB, MiB, [entry(0, MiB, 'data', 5), entry(MiB, MiB, 'data', 4101 + MiB)]);
     expect(map.states()).toEqual(['data', 'data']);
     expect(map.totals.jumps).toBe(0);
   });
