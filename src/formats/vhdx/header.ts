@@ -130,8 +130,8 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 export async function readCurrentHeader(file: RandomAccessFile): Promise<CurrentHeader> {
   const copies: { bytes: Uint8Array; header: VhdxHeader | undefined; offset: number }[] = [];
   for (const offset of HEADER_OFFSETS) {
-    const bytes = new Uint8Array(HEADER_LENGTH);
-    await file.read(bytes, offset);
+    const buffer = new Uint8Array(HEADER_LENGTH);
+    const bytes = buffer.subarray(0, await file.read(buffer, offset));
     copies.push({ bytes, header: decodeHeader(bytes), offset });
   }
   const findings: Finding[] = [];

@@ -91,7 +91,8 @@ export function decodeRegionTable(bytes: Uint8Array): RegionEntry[] | undefined 
   const view = viewOf(bytes);
   const count = view.getUint32(8, true);
   if (count > MAX_TABLE_ENTRIES) return undefined;
-  if (view.getUint32(CHECKSUM_AT, true) !== checksumWithout(bytes, CHECKSUM_AT)) return undefined;
+  const table = bytes.subarray(0, REGION_TABLE_LENGTH);
+  if (view.getUint32(CHECKSUM_AT, true) !== checksumWithout(table, CHECKSUM_AT)) return undefined;
   const entries: RegionEntry[] = [];
   for (let index = 0; index < count; index += 1) {
     const at = TABLE_HEADER + index * ENTRY;
@@ -159,8 +160,8 @@ interface ValidTable {
 async function readTable(file: RandomAccessFile, findings: Finding[]): Promise<ValidTable> {
   let chosen: (ValidTable & { bytes: Uint8Array }) | undefined;
   for (const tableOffset of REGION_TABLE_OFFSETS) {
-    const bytes = new Uint8Array(REGION_TABLE_LENGTH);
-    await file.read(bytes, tableOffset);
+    const buffer = new Uint8Array(REGION_TABLE_LENGTH);
+    const bytes = buffer.subarray(0, await file.read(buffer, tableOffset));
     const entries = decodeRegionTable(bytes);
     if (!entries) {
       const message = 'this region table copy is damaged; the other one is used';
