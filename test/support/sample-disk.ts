@@ -37,7 +37,7 @@ export interface SampleDiskOptions {
 /** Reproducible bytes that do not compress and hold no long runs of zeros (xorshift128). */
 export function seededBytes(length: number, seed: number): Buffer {
   const words = new Uint32Array(Math.ceil(length / 4));
-  let [x, y, z, w] = [seed | 1, 0x159a55e5, 0x1f123bb5, 0x05491333];
+  let [x, y, z, w] = [(seed << 1) | 1, 0x159a55e5, 0x1f123bb5, 0x05491333];
   for (let i = 0; i < words.length; i++) {
     const t = x ^ (x << 11);
     [x, y, z] = [y, z, w];
