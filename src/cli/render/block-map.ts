@@ -88,8 +88,11 @@ export class BlockMap {
     const before = this.#previous;
     this.#previous = entry;
     if (before?.fileOffset === undefined || entry.fileOffset === undefined) return false;
+    if (before.file !== entry.file) return false;
     const gap = entry.fileOffset - (before.fileOffset + before.length);
-    return before.file === entry.file && (gap < 0 || gap > TABLE_GAP);
+    // As far apart in the file as on the disk: one piece with something left out.
+    if (gap === entry.offset - (before.offset + before.length)) return false;
+    return gap < 0 || gap > TABLE_GAP;
   }
 
   /** What each cell shows, in order. */

@@ -5,6 +5,6 @@ import { printable, type Style } from './style.js';
 export function renderCompare(result: CompareResult, style: Style): string[] {
   const { same, firstDifference } = result;
   if (same) return [style.green('The disks are the same.')];
-  const heading = style.red('The disks differ.');
-  return firstDifference ? [`${heading} ${printable(firstDifference.message)}`] : [heading];
+  const reason = firstDifference ? `: ${printable(firstDifference.message)}` : '';
+  return [`${style.red('The disks differ')}${reason}.`];
 }

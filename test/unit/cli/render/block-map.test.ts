@@ -38,6 +38,15 @@ describe('BlockMap', () => {
     expect(map.totals.jumps).toBe(0);
   });
 
+  test('payload as far apart in the file as on the disk is no jump', () => {
+    const map = mapOf(4 * MiB, MiB, [
+      entry(0, MiB, 'data', 5),
+      entry(MiB, 2 * MiB, 'absent'),
+      entry(3 * MiB, MiB, 'data', 5 + 3 * MiB),
+    ]);
+    expect(map.totals.jumps).toBe(0);
+  });
+
   test('the number of cells is bounded and every byte is in one, whatever the size', () => {
     const runs = fc.array(
       fc.tuple(fc.integer({ min: 1, max: 2 ** 40 }), fc.constantFrom('data', 'zero', 'absent')),
