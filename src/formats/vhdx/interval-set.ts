@@ -42,7 +42,7 @@ export class IntervalSet {
   /** True when any of `[start, end)` is covered. */
   intersects(start: number, end: number): boolean {
     const index = this.#firstEndingAfter(start);
-    return index < this.#starts.length && (this.#starts[index] ?? 0) < end;
+    return start < end && index < this.#starts.length && (this.#starts[index] ?? 0) < end;
   }
 
   /** Calls back with the covered parts of `[start, end)`, in order. */

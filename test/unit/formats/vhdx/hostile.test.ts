@@ -7,7 +7,11 @@ import { readDisk } from '../../../../src/formats/image-reader.js';
 import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
 import { type BuiltVhdx, buildVhdx, LOG_GUID, logPage, putLogEntry } from '../../../support/vhdx-builder.js';
-import { HOSTILE_CASES, type HostileCase } from './hostile-cases.js';
+import { CONTENT_CASES } from './hostile-contents.js';
+import type { HostileCase } from './hostile-kit.js';
+import { STRUCTURE_CASES } from './hostile-structures.js';
+
+const HOSTILE_CASES: readonly HostileCase[] = [...STRUCTURE_CASES, ...CONTENT_CASES];
 
 const PATTERN = Uint8Array.from({ length: MiB }, (_, at) => at * 13 + (at >>> 9));
 
