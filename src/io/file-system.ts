@@ -25,6 +25,18 @@ export interface PendingFile {
   discard(): Promise<void>;
 }
 
+/** A pending file that an interrupted run leaves behind on purpose, so that a later one can go on. */
+export interface ResumableFile extends PendingFile {
+  /** What the interrupted run recorded last; undefined when there is nothing to go on from. */
+  readonly journal: string | undefined;
+  /** Forgets what an earlier run left: the file is empty again. */
+  restart(): Promise<void>;
+  /** Records durably how far the work is. What it says must be durable in `file` before. */
+  record(journal: string): Promise<void>;
+  /** Closes, leaving file and journal for a later run. */
+  keep(): Promise<void>;
+}
+
 export interface FileSystem {
   /** @throws NOT_FOUND, PERMISSION_DENIED, NOT_A_DISK, IN_USE, IO_FAILED */
   open(path: string, options?: OpenOptions): Promise<RandomAccessFile>;
@@ -39,4 +51,10 @@ export interface FileSystem {
    * @throws ALREADY_EXISTS unless `overwrite`; NOT_FOUND when the folder is not there
    */
   createPending(path: string, options?: { overwrite?: boolean }): Promise<PendingFile>;
+  /**
+   * The same with a fixed hidden name and a journal beside it. With `resume`, what an interrupted run left is
+   * taken up; otherwise it is removed. One process at a time.
+   * @throws ALREADY_EXISTS unless `overwrite`; IN_USE while another process works on the same target
+   */
+  openResumable(path: string, options?: { overwrite?: boolean; resume?: boolean }): Promise<ResumableFile>;
 }

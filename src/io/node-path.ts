@@ -1,0 +1,34 @@
+/**
+ * What the system's files and new files share: opening descriptors, looking at paths, mapping failures.
+ */
+import { open as openCallback } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import { fromSystemError, systemCode } from '../base/errors.js';
+
+/** Runs a system call; failures become VhdkitErrors that name the path. */
+export async function guarded<T>(operation: string, path: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw fromSystemError(error, `${operation} ${path}`, { path });
+  }
+}
+
+/** Opens a plain descriptor: a FileHandle would be closed when it is collected. */
+export async function openDescriptor(path: string, flags: number, mode?: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    openCallback(path, flags, mode ?? 0o666, (error, fd) => (error ? reject(error) : resolve(fd)));
+  });
+}
+
+/** What is at a path. */
+export async function kindOf(path: string): Promise<'file' | 'device' | 'other' | 'absent'> {
+  try {
+    const stat = await fs.stat(path);
+    if (stat.isFile()) return 'file';
+    return stat.isBlockDevice() ? 'device' : 'other';
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return 'absent';
+    throw fromSystemError(error, `look at ${path}`, { path });
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * New files that appear under their name only when they are complete.
+ *
+ * Invariants: the file lives beside its target under a hidden name and takes the final name by an atomic
+ * link or rename after its data is durable; the folder is flushed after that. A resumable file has a fixed
+ * hidden name, a journal that is replaced atomically, and a lock: one process at a time.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import * as fs from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
+import type { PendingFile, ResumableFile } from './file-system.js';
+import { takeLock } from './lock-file.js';
+import { NodeFile } from './node-file.js';
+import { guarded, kindOf, openDescriptor } from './node-path.js';
+
+/** Longest base name kept in hidden names; file names end at 255 bytes. */
+const MAX_BASE_BYTES = 200;
+
+async function flushFolder(folder: string): Promise<void> {
+  // Some systems can't open or flush folders; the rename itself is done by then.
+  const handle = await fs.open(folder, 'r').catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}
+
+function alreadyExists(path: string): VhdkitError {
+  return new VhdkitError('ALREADY_EXISTS', `${path} exists already`, {
+    operation: 'create',
+    context: { path },
+    hint: 'Choose another name, or use --force to replace it.',
+  });
+}
+
+/**
+ * Where the new file will be. Links are followed, so that replacing a link replaces what it points to.
+ * @throws ALREADY_EXISTS, NOT_A_DISK
+ */
+async function targetOf(path: string, overwrite: boolean): Promise<string> {
+  const found = await kindOf(path);
+  if (found === 'other' || found === 'device') {
+    throw new VhdkitError('NOT_A_DISK', `${path} is not a regular file`, {
+      operation: 'create',
+      context: { path },
+    });
+  }
+  if (found === 'file' && !overwrite) throw alreadyExists(path);
+  return fs.realpath(path).catch(() => path);
+}
+
+function hiddenName(target: string, suffix: string): string {
+  const base = basename(target);
+  const short =
+    Buffer.byteLength(base) <= MAX_BASE_BYTES ? base : createHash('sha256').update(base).digest('hex');
+  return join(dirname(target), `.${short}.vhdkit-${suffix}`);
+}
+
+/** Gives a complete file its name. */
+async function publishAs(file: NodeFile, target: string, path: string, overwrite: boolean): Promise<void> {
+  try {
+    await file.flush();
+    await file.close();
+    // Without leave to overwrite, a file that appeared meanwhile must survive: link refuses, rename does not.
+    if (overwrite) await fs.rename(file.path, target);
+    else await linkNew(file.path, target);
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    await fs.rm(file.path, { force: true });
+    if (systemCode(error) === 'EEXIST') throw alreadyExists(path);
+    throw fromSystemError(error, `create ${path}`, { path });
+  }
+  await flushFolder(dirname(target));
+}
+
+async function linkNew(temporary: string, target: string): Promise<void> {
+  try {
+    await fs.link(temporary, target);
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') throw error;
+    // No hard links on this file system (FAT, some network mounts).
+    await fs.rename(temporary, target);
+    return;
+  }
+  await fs.rm(temporary, { force: true });
+}
+
+async function openNew(hidden: string, path: string, flags: number): Promise<NodeFile> {
+  const fd = await guarded('create', path, () => openDescriptor(hidden, flags));
+  return new NodeFile(hidden, fd, 'file', true);
+}
+
+/** See FileSystem.createPending. */
+export async function createPending(
+  path: string,
+  options: { overwrite?: boolean } = {},
+): Promise<PendingFile> {
+  const overwrite = options.overwrite ?? false;
+  const target = await targetOf(path, overwrite);
+  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
+  const hidden = hiddenName(target, `${randomBytes(6).toString('hex')}.tmp`);
+  const file = await openNew(hidden, path, O_RDWR | O_CREAT | O_EXCL);
+  let finished = false;
+  return {
+    file,
+    async publish() {
+      finished = true;
+      await publishAs(file, target, path, overwrite);
+    },
+    async discard() {
+      if (finished) return;
+      finished = true;
+      await file.close().catch(() => undefined);
+      await fs.rm(hidden, { force: true });
+    },
+  };
+}
+
+/** See FileSystem.openResumable. */
+export async function openResumable(
+  path: string,
+  options: { overwrite?: boolean; resume?: boolean } = {},
+): Promise<ResumableFile> {
+  const overwrite = options.overwrite ?? false;
+  const target = await targetOf(path, overwrite);
+  const hidden = hiddenName(target, 'partial');
+  const journalPath = hiddenName(target, 'journal');
+  const lock = await takeLock(hiddenName(target, 'lock'), path);
+  const removeAll = async (): Promise<void> => {
+    // The journal first: a partial file without one is never taken up.
+    await fs.rm(journalPath, { force: true });
+    await fs.rm(hidden, { force: true });
+  };
+  const { O_RDWR, O_CREAT } = fs.constants;
+  try {
+    let journal: string | undefined;
+    if (options.resume && (await kindOf(hidden)) === 'file') {
+      journal = await fs.readFile(journalPath, 'utf8').catch(() => undefined);
+    }
+    if (journal === undefined) await removeAll();
+    const file = await openNew(hidden, path, O_RDWR | O_CREAT);
+    let finished = false;
+    const finish = async (act: () => Promise<void>): Promise<void> => {
+      if (finished) return;
+      finished = true;
+      try {
+        await act();
+      } finally {
+        await lock.release();
+      }
+    };
+    return {
+      file,
+      journal,
+      async restart() {
+        await fs.rm(journalPath, { force: true });
+        await file.truncate(0);
+      },
+      record: (text) => replaceFile(journalPath, text),
+      keep: () => finish(() => file.close()),
+      publish: () =>
+        finish(async () => {
+          await publishAs(file, target, path, overwrite);
+          await fs.rm(journalPath, { force: true });
+        }),
+      discard: () =>
+        finish(async () => {
+          await file.close().catch(() => undefined);
+          await removeAll();
+        }),
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+/** Replaces a small file so that at every moment the old or the new content is there, whole. */
+async function replaceFile(path: string, text: string): Promise<void> {
+  const aside = `${path}.new`;
+  await guarded('write', path, async () => {
+    const handle = await fs.open(aside, 'w');
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await fs.rename(aside, path);
+  });
+  await flushFolder(dirname(path));
+}
