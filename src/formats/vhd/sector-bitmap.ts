@@ -31,7 +31,7 @@ function runEnd(bytes: Uint8Array, from: number, end: number, present: boolean):
   const plain = present ? 0xff : 0x00;
   let sector = from;
   while (sector < end) {
-    if ((sector & 7) === 0 && sector + 8 <= end && bytes[sector >> 3] === plain) sector += 8;
+    if ((sector & 7) === 0 && bytes[sector >> 3] === plain) sector += 8;
     else if (bitAt(bytes, sector) === present) sector += 1;
     else return sector;
   }

@@ -35,6 +35,18 @@ describe('block allocation table', () => {
     expect(file.longestRead).toBe(PAGE);
   });
 
+  it('keeps 64 pages and no more', async () => {
+    const { file, bat } = await tableOf(65 * 16384, 512);
+    for (let page = 0; page < 64; page += 1) await bat.entries(page * 16384, 1);
+    await bat.entries(0, 1);
+    expect(file.reads).toBe(64);
+    await bat.entries(64 * 16384, 1);
+    await bat.entries(0, 1);
+    expect(file.reads).toBe(65);
+    await bat.entries(16384, 1);
+    expect(file.reads).toBe(66);
+  });
+
   it('visits every block once in page order', async () => {
     const { bat } = await tableOf(40000, 512);
     let next = 0;

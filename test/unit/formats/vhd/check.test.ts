@@ -62,6 +62,17 @@ describe('blocks cut off by the end of the file', () => {
     ]);
   });
 
+  it('are refused when they are the last and the file was cut within the disk', async () => {
+    const { bytes, model } = await cutLastBlock(512, BLOCK + 4096);
+    const incomplete = bytes.subarray(0, bytes.length - 512);
+    await expect(contentOf(await openBytes(incomplete))).rejects.toMatchObject({
+      code: 'IMAGE_CORRUPT',
+      context: { defect: 'VHD_BLOCK_CUT', offset: AT.bat + 4 },
+    });
+    const tolerant = await openBytes(incomplete, { tolerant: true });
+    expect((await contentOf(tolerant)).equals(Buffer.from(model).fill(0, BLOCK + 512))).toBe(true);
+  });
+
   it('are refused when the file itself was cut, unless tolerance is asked for', async () => {
     const bytes = (await smallDynamic()).subarray(0, AT.secondData + 1000);
     const strict = await openBytes(bytes);
@@ -139,6 +150,21 @@ describe('checking', () => {
     expect(await (await openBytes(bytes)).check()).toMatchObject([
       { code: 'VHD_UNUSED_SPACE', severity: 'leak', offset: AT.firstData + BLOCK },
     ]);
+  });
+
+  it('knows where a batmap is, and believes it only inside the file', async () => {
+    const bytes = await smallDynamic();
+    bytes.write('tdbatmap', 2048, 'latin1');
+    bytes.writeBigUInt64BE(4096n, 2048 + 8);
+    bytes.writeUInt32BE(1, 2048 + 16);
+    expect(await (await openBytes(bytes)).check()).toEqual([]);
+    bytes.writeUInt32BE(4096 / 512, AT.bat + 12);
+    expect(await (await openBytes(bytes)).check()).toMatchObject([
+      { code: 'VHD_BAT_ENTRY_IN_METADATA', offset: AT.bat + 12, message: expect.stringContaining('batmap') },
+    ]);
+    bytes.writeBigUInt64BE(2n ** 63n, 2048 + 8);
+    const findings = await (await openBytes(bytes)).check();
+    expect(new Set(findings.map(({ code }) => code))).toEqual(new Set(['VHD_BLOCKS_OVERLAP']));
   });
 
   it('knows packed strides and blocks in any order', async () => {

@@ -125,6 +125,16 @@ describe('differencing VHDs', () => {
     expect(image.warnings).toMatchObject([{ code: 'VHD_LOCATOR_INVALID', offset: AT.locators }]);
   });
 
+  it('read at most 64 KiB of locator text', async () => {
+    const small = smallChild();
+    const footer = small.subarray(small.length - 512);
+    const bytes = Buffer.concat([small, Buffer.alloc(128 * 1024, 'x'), footer]);
+    const withLength = (length: number) =>
+      editHeader(Buffer.from(bytes), (header) => header.writeUInt32BE(length, 576 + 8));
+    expect((await openBytes(withLength(65536))).warnings).toEqual([]);
+    expect((await openBytes(withLength(65537))).warnings).toMatchObject([{ code: 'VHD_LOCATOR_INVALID' }]);
+  });
+
   it('are refused over a raw parent, with an explanation', async () => {
     const bytes = differencingVhd({
       size: SMALL_SIZE,
