@@ -92,7 +92,13 @@ export class PageCache {
   async #write(offset: number): Promise<void> {
     const page = this.#pages.get(offset);
     if (!page?.dirty) return;
+    // Cleared first: a change made while the write is under way makes the page dirty again.
     page.dirty = false;
-    await this.#file.write(page.bytes, offset);
+    try {
+      await this.#file.write(page.bytes, offset);
+    } catch (error) {
+      page.dirty = true;
+      throw error;
+    }
   }
 }

@@ -94,6 +94,24 @@ describe('a new image', () => {
     });
   });
 
+  it('writes the headers last, one after the other, when all else is durable', async () => {
+    const { file, image } = await create({ virtualSize: 16 * MiB });
+    await write(image, 0, Uint8Array.of(1));
+    const steps: string[] = [];
+    const [realWrite, realFlush] = [file.write.bind(file), file.flush.bind(file)];
+    file.write = async (bytes, offset) => {
+      steps.push(`write ${offset / 65536}`);
+      await realWrite(bytes, offset);
+    };
+    file.flush = async () => {
+      steps.push('flush');
+      await realFlush();
+    };
+    await image.flush();
+    // 48 × 64 KiB is the BAT, 1 and 2 are the headers.
+    expect(steps).toEqual(['flush', 'write 48', 'flush', 'write 1', 'flush', 'write 2', 'flush']);
+  });
+
   it('takes its ids from the random source', async () => {
     let next = 0;
     const random: RandomSource = { bytes: (count) => new Uint8Array(count).fill(++next) };

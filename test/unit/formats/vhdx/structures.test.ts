@@ -106,6 +106,18 @@ describe('PageCache', () => {
     expect(lost).toEqual([]);
   });
 
+  it('keeps a change whose writing failed', async () => {
+    const file = new MemoryFile();
+    await file.truncate(PAGE_LENGTH);
+    const cache = new PageCache(file, 'a table', 2);
+    await cache.change(0, (view) => view.setUint8(0, 1));
+    file.writable = false;
+    await expect(cache.writeBack()).rejects.toThrow();
+    file.writable = true;
+    await cache.writeBack();
+    expect(file.bytes()[0]).toBe(1);
+  });
+
   it('refuses a page that the file does not have', async () => {
     const cache = new PageCache(new MemoryFile(new Uint8Array(100)), 'a table');
     await expect(cache.load(0)).rejects.toMatchObject({ context: { defect: 'VHDX_TRUNCATED', offset: 0 } });
