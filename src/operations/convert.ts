@@ -8,52 +8,22 @@
  * Moving the bytes is the offload session's business, where they go is the target format's.
  */
 
-import { roundUp } from '../base/bytes.js';
-import { VhdkitError } from '../base/errors.js';
 import { walkExtents } from '../block/extent.js';
 import { type Chain, openChain } from '../formats/chain.js';
-import type { DiskImage, FormatId, ImageType, SectorSize } from '../formats/disk-image.js';
-import type { Finding } from '../formats/finding.js';
+import type { DiskImage } from '../formats/disk-image.js';
 import { createImage } from '../formats/registry.js';
 import { TokenManager } from '../offload/token-manager.js';
 import { forecast, transfer } from '../offload/transfer-session.js';
-import type { BytesMoved, ProviderChoice, TransferOptions, ZeroPolicy } from '../offload/transfer-types.js';
-import type { Host, ProgressSink } from './host.js';
+import type { BytesMoved, TransferOptions } from '../offload/transfer-types.js';
+import { assertNotSource, examine, imageOptions } from './convert/plan.js';
+import type { ConvertOptions, ConvertResult } from './convert/types.js';
+import type { Host } from './host.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
+
+export type { ConvertOptions, ConvertResult } from './convert/types.js';
 
 /** Longest range handed to a provider at once: bounds the wait for progress and cancellation. */
 const MAX_REQUEST = 1024 * 1024 * 1024;
-
-export interface ConvertOptions {
-  source: string;
-  target: string;
-  from?: FormatId;
-  to?: FormatId;
-  type?: 'dynamic' | 'fixed';
-  blockSize?: number;
-  provider?: ProviderChoice;
-  zeros?: ZeroPolicy;
-  /** Replace an existing file, or write to a device. */
-  force?: boolean;
-  /** Change nothing; the result's `bytes` is a forecast. */
-  dryRun?: boolean;
-  signal?: AbortSignal;
-  progress?: ProgressSink;
-}
-
-export interface ConvertResult {
-  source: string;
-  target: string;
-  from: FormatId;
-  to: FormatId;
-  type: ImageType;
-  virtualSize: number;
-  fileSize: number;
-  bytes: BytesMoved;
-  elapsedMs: number;
-  dryRun: boolean;
-  warnings: readonly Finding[];
-}
 
 /**
  * @throws NOT_FOUND, FORMAT_UNKNOWN, IMAGE_CORRUPT, PARENT_MISSING, PARENT_MISMATCH, ALREADY_EXISTS,
@@ -125,86 +95,4 @@ async function finish(target: OpenTarget, image: DiskImage, dryRun: boolean): Pr
   const size = image.file.size();
   await target.publish();
   return size;
-}
-
-/** Refuses sources whose tables are wrong; returns what is odd but harmless. */
-async function examine(chain: Chain): Promise<Finding[]> {
-  const warnings: Finding[] = [];
-  for (const image of chain.images) {
-    const findings = [...image.warnings, ...(await image.check())];
-    const fatal = findings.find(({ severity }) => severity === 'error');
-    if (fatal) {
-      const { path } = image.file;
-      throw new VhdkitError('IMAGE_CORRUPT', `${path}: ${fatal.message}`, {
-        operation: 'check source',
-        context: {
-          path,
-          defect: fatal.code,
-          ...(fatal.offset === undefined ? {} : { offset: fatal.offset }),
-        },
-        hint: 'The image is damaged; a copy would be too. Restore it from a backup.',
-      });
-    }
-    const seen = new Set(warnings.map((finding) => `${finding.code} ${finding.offset}`));
-    warnings.push(...findings.filter((f) => f.severity === 'warning' && !seen.has(`${f.code} ${f.offset}`)));
-  }
-  return warnings;
-}
-
-async function assertNotSource(host: Host, chain: Chain, target: string): Promise<void> {
-  const identity = await host.fileSystem.identity(target);
-  if (!identity) return;
-  for (const image of chain.images) {
-    const other = await host.fileSystem.identity(image.file.path);
-    if (other?.inode !== identity.inode || other.device !== identity.device) continue;
-    throw new VhdkitError('INVALID_ARGUMENT', `${target} is the source, or one of its parents`, {
-      operation: 'open target',
-      context: { path: target },
-      hint: 'Choose another target.',
-    });
-  }
-}
-
-interface NewImage {
-  type: 'fixed' | 'dynamic';
-  virtualSize: number;
-  blockSize?: number;
-  logicalSectorSize?: SectorSize;
-  physicalSectorSize?: SectorSize;
-  clock: Host['clock'];
-  random: Host['random'];
-}
-
-/** What the new image is to be: as asked, and otherwise like the source. */
-function imageOptions(host: Host, source: DiskImage, to: FormatId, options: ConvertOptions): NewImage {
-  const type = options.type ?? (to === 'raw' ? 'fixed' : 'dynamic');
-  const sector = source.logicalSectorSize;
-  if (to === 'raw' && (type === 'dynamic' || options.blockSize !== undefined)) {
-    throw new VhdkitError('INVALID_ARGUMENT', 'A raw image has neither a dynamic type nor a block size', {
-      operation: 'create image',
-      hint: 'Leave --type and --block-size away; raw images are sparse by themselves.',
-    });
-  }
-  if (to === 'vhd' && sector !== 512) {
-    throw new VhdkitError(
-      'UNSUPPORTED',
-      `${source.file.path} has ${sector}-byte sectors, VHD knows only 512`,
-      {
-        operation: 'create image',
-        context: { path: source.file.path, sectorSize: sector },
-        hint: 'Its partition table counts in large sectors and would be misread. Choose -O vhdx or -O raw.',
-      },
-    );
-  }
-  const made: NewImage = {
-    type,
-    // Disks consist of whole sectors; a raw file may not, and gets zeros up to the next one.
-    virtualSize: to === 'raw' ? source.virtualSize : roundUp(source.virtualSize, sector),
-    clock: host.clock,
-    random: host.random,
-  };
-  if (to === 'vhdx') made.logicalSectorSize = sector;
-  if (to === 'vhdx' && source.format === 'vhdx') made.physicalSectorSize = source.physicalSectorSize;
-  if (options.blockSize !== undefined) made.blockSize = options.blockSize;
-  return made;
 }

@@ -1,0 +1,39 @@
+/**
+ * What `convert` is told and what it answers. Types only.
+ */
+import type { FormatId, ImageType } from '../../formats/disk-image.js';
+import type { Finding } from '../../formats/finding.js';
+import type { BytesMoved, ProviderChoice, ZeroPolicy } from '../../offload/transfer-types.js';
+import type { ProgressSink } from '../host.js';
+
+export interface ConvertOptions {
+  source: string;
+  target: string;
+  from?: FormatId;
+  to?: FormatId;
+  type?: 'dynamic' | 'fixed';
+  /** Bytes. */
+  blockSize?: number;
+  provider?: ProviderChoice;
+  zeros?: ZeroPolicy;
+  /** Replace an existing file, or write to a device. */
+  force?: boolean;
+  /** Change nothing; the result's `bytes` is a forecast. */
+  dryRun?: boolean;
+  signal?: AbortSignal;
+  progress?: ProgressSink;
+}
+
+export interface ConvertResult {
+  source: string;
+  target: string;
+  from: FormatId;
+  to: FormatId;
+  type: ImageType;
+  virtualSize: number;
+  fileSize: number;
+  bytes: BytesMoved;
+  elapsedMs: number;
+  dryRun: boolean;
+  warnings: readonly Finding[];
+}
