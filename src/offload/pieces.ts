@@ -40,8 +40,8 @@ export interface Group {
   pieces: Piece[];
 }
 
-/** Bytes read and looked at together: one buffer. */
-export const SCAN_WINDOW = 2 * MiB;
+/** Bytes read and looked at together: one buffer. Larger ones leave the processor's caches before they are written. */
+export const SCAN_WINDOW = MiB;
 /** Longest range prepared at once where payload is not read. */
 export const MOVE_WINDOW = GiB;
 /** Zeros shorter than this don't break a group: writing them costs less than another request. */

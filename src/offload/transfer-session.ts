@@ -28,7 +28,7 @@ import { Tally } from './tally.js';
 import type { TokenManager } from './token-manager.js';
 import type { BytesMoved, TransferOptions, TransferTarget } from './transfer-types.js';
 
-/** Buffers of one scan window each: 12 MiB, 14 MiB with the scratch buffers for short parts. */
+/** Buffers of one scan window each: 6 MiB, 8 MiB with the scratch buffers for short parts. */
 const BUFFER_COUNT = 6;
 /** Not more than there are buffers: a group that waits for its turn with a buffer in hand leaves one to others. */
 const GROUPS_IN_FLIGHT = BUFFER_COUNT;
