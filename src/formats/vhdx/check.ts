@@ -71,6 +71,8 @@ class BatScan {
   /** First partially present block of the current chunk whose bitmap entry is still to come. */
   #partialEntry: number | undefined;
   #unallocated = 0;
+  /** Where the first block lies, in MiB: space before it is layout, not loss. */
+  #firstBlockMiB: number | undefined;
 
   constructor(structures: VhdxStructures, findings: FindingList) {
     this.#structures = structures;
@@ -208,6 +210,7 @@ class BatScan {
       this.#findings.add('VHDX_BAT_ENTRY_OUTSIDE_FILE', severity, message, at);
       return;
     }
+    this.#firstBlockMiB = Math.min(this.#firstBlockMiB ?? entry.offsetMiB, entry.offsetMiB);
     if (end > this.#viewSize) this.#cutShort(what, start, end, at, inUse);
     const owner = this.#occupied.find(start, end);
     if (owner) {
@@ -241,9 +244,23 @@ class BatScan {
       this.#findings.add('VHDX_FILE_TOO_LONG', 'warning', message, MAX_FILE_OFFSET);
       return;
     }
-    const unused = Math.floor(this.#viewSize / MiB) - this.#space.taken;
+    const unused = this.#unusedMiB();
     if (unused <= 0) return;
+    // A fixed image keeps its space on purpose.
+    const severity = type === 'fixed' ? 'note' : 'leak';
     const message = `${formatSize(unused * MiB)} of the file are not used by anything`;
-    this.#findings.add('VHDX_UNUSED_SPACE', 'leak', message, HEADER_SECTION_END);
+    this.#findings.add('VHDX_UNUSED_SPACE', severity, message, HEADER_SECTION_END);
+  }
+
+  /** MiB that nothing uses between the first block (without blocks: the last structure) and the file's end. */
+  #unusedMiB(): number {
+    const ranges = [...this.#occupied];
+    const structuresEnd = Math.max(...ranges.map((range) => range.offset + range.length)) / MiB;
+    const start = this.#firstBlockMiB ?? structuresEnd;
+    const before = ranges.map((range) =>
+      Math.min(range.length / MiB, Math.max(0, start - range.offset / MiB)),
+    );
+    const takenBefore = before.reduce((sum, length) => sum + length, HEADER_SECTION_END / MiB);
+    return Math.floor(this.#viewSize / MiB) - start - (this.#space.taken - takenBefore);
   }
 }

@@ -63,6 +63,26 @@ export async function createVhdx(file: RandomAccessFile, options: CreateImageOpt
   assert(file.size() === 0, 'a new image is laid out in an empty file');
   const plan = planImage(options, file.path);
   await file.truncate(plan.payloadOffset);
+  await writeStructures(file, plan);
+  const builder = new VhdxBuilder(file, plan);
+  if (plan.type === 'fixed') await builder.allocateAll();
+  return builder;
+}
+
+/**
+ * See FormatDriver.resume. The layout follows from the options alone, so the structures are written anew
+ * (with new ids: nobody has seen the old ones) around the table that is there.
+ */
+export async function resumeVhdx(file: RandomAccessFile, options: CreateImageOptions): Promise<VhdxBuilder> {
+  const plan = planImage(options, file.path);
+  const builder = new VhdxBuilder(file, plan);
+  if (plan.type === 'fixed') await builder.allocateAll();
+  else await builder.takeUp();
+  await writeStructures(file, plan);
+  return builder;
+}
+
+async function writeStructures(file: RandomAccessFile, plan: NewImagePlan): Promise<void> {
   await file.write(encodeIdentifier(plan.creator), 0);
   const table = encodeRegionTable([
     { guid: REGION_GUID.bat, offset: plan.bat.offset, length: plan.bat.length, required: true },
@@ -75,9 +95,6 @@ export async function createVhdx(file: RandomAccessFile, options: CreateImageOpt
   ]);
   for (const offset of REGION_TABLE_OFFSETS) await file.write(table, offset);
   await file.write(encodeMetadata(metadataItems(plan)), plan.metadata.offset);
-  const builder = new VhdxBuilder(file, plan);
-  if (plan.type === 'fixed') await builder.allocateAll();
-  return builder;
 }
 
 /** Checks the options and makes all choices. */

@@ -2,7 +2,7 @@
  * The VHDX driver: what the registry knows of this format.
  */
 import type { FormatDriver } from '../disk-image.js';
-import { createVhdx } from './create.js';
+import { createVhdx, resumeVhdx } from './create.js';
 import { VhdxImage } from './vhdx-image.js';
 
 export { isVhdx } from './layout.js';
@@ -11,4 +11,5 @@ export const vhdxDriver: FormatDriver = {
   format: 'vhdx',
   open: (file) => VhdxImage.open(file),
   create: (file, options) => createVhdx(file, options),
+  resume: (file, options) => resumeVhdx(file, options),
 };

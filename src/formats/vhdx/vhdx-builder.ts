@@ -25,6 +25,7 @@ import {
 import { BlockMap } from './block-map.js';
 import { checkImage } from './check.js';
 import type { NewImagePlan } from './create.js';
+import { vhdxCorrupt } from './defects.js';
 import { encodeHeader } from './header.js';
 import { HEADER_OFFSETS } from './layout.js';
 import { readStructures } from './open.js';
@@ -94,6 +95,26 @@ export class VhdxBuilder implements DiskImage {
     const { blocks } = this.#plan.geometry;
     await this.#assign({ block: 0, count: blocks, fileOffset: this.#end });
     this.#end += blocks * this.blockSize;
+    await this.file.truncate(this.#end);
+  }
+
+  /**
+   * Goes on from the table that an interrupted run left in the file. What lies behind the last block is
+   * cut off: space given out from now on must read as zeros.
+   * @throws IMAGE_CORRUPT
+   */
+  async takeUp(): Promise<void> {
+    const { geometry, payloadOffset } = this.#plan;
+    const fileSize = this.file.size();
+    for (let block = 0; block < geometry.blocks; block += 1) {
+      const place = await this.#placeOf(block);
+      if (place === undefined) continue;
+      if (place < payloadOffset || place >= fileSize) {
+        const what = `block ${block} of the unfinished image is said to be at ${place}; its table entry is`;
+        throw vhdxCorrupt('VHDX_BAT_ENTRY_OUTSIDE_FILE', what, this.file.path, this.#entryOffset(block));
+      }
+      this.#end = Math.max(this.#end, place + this.blockSize);
+    }
     await this.file.truncate(this.#end);
   }
 

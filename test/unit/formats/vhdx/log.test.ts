@@ -153,7 +153,10 @@ describe('replaying a log in memory', () => {
     const extra = { offset: built.payload + 100 * 4096, zeros: 4096 };
     await putLogEntry(built, 2 * MiB - 4096, { sequence: 1n, updates: [...updates, extra] });
     const pages = await firstPages(built, 256);
-    expect(pages).toEqual(updates.map(({ page }, n) => (n === 100 ? zeros : page)));
+    const wrong = updates.filter(({ page }, n) => {
+      return Buffer.compare(pages[n] ?? zeros, n === 100 ? zeros : page) !== 0;
+    });
+    expect(wrong).toEqual([]);
   });
 
   it('accepts a single empty entry', async () => {

@@ -151,6 +151,20 @@ describe('check', () => {
     ]);
   });
 
+  it('counts unused space from the first block on', async () => {
+    const built = await buildVhdx({
+      virtualSize: 4 * MiB,
+      blocks: [
+        { index: 0, offsetMiB: 8 },
+        { index: 1, offsetMiB: 10 },
+      ],
+    });
+    await built.file.truncate(11 * MiB);
+    const findings = await (await vhdxDriver.open(built.file, {})).check();
+    expect(findings).toMatchObject([{ code: 'VHDX_UNUSED_SPACE', severity: 'leak' }]);
+    expect(findings[0]?.message).toContain('1 MiB of');
+  });
+
   it('lets unmapped blocks keep their place', async () => {
     const built = await buildVhdx({ virtualSize: 2 * MiB, blocks: [{ index: 0 }] });
     await built.file.write(batEntry(3, 4), built.places.entryOf(0));
