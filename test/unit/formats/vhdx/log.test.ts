@@ -111,6 +111,24 @@ describe('replaying a log in memory', () => {
     expect(await firstPages(built, 1)).toEqual([logPage(0x11)]);
   });
 
+  it.each([2n, 4n, 5n])(
+    'goes on from entry 3 to a neighbour with number %d only when that is 4',
+    async (stale) => {
+      const built = await dirtyImage();
+      const second = await putLogEntry(built, 0, {
+        sequence: 3n,
+        updates: [{ offset: built.payload, page: logPage(0x11) }],
+      });
+      // Follows in place; only number 4 would follow in order.
+      await putLogEntry(built, second, {
+        sequence: stale,
+        tail: 0,
+        updates: [{ offset: built.payload, page: logPage(0x22) }],
+      });
+      expect(await firstPages(built, 1)).toEqual([logPage(stale === 4n ? 0x22 : 0x11)]);
+    },
+  );
+
   it('takes the sequence with the greatest head among several', async () => {
     const built = await dirtyImage();
     for (const [position, sequence] of [
