@@ -43,7 +43,10 @@ export interface ImageLayout {
   totalBlocks: number;
   /** Largest power of two (at most 1 MiB) that divides every payload offset; undefined without payload. */
   payloadAlignment: number | undefined;
-  /** Runs of payload that are contiguous both on the disk and in the file. */
+  /**
+   * Runs of allocated blocks that follow each other on the disk and in the file; what a format must put
+   * between two blocks (a VHD's bitmap with its padding) does not break a run.
+   */
   extents: number;
 }
 
@@ -107,4 +110,11 @@ export interface FormatDriver {
   open(file: RandomAccessFile, options: OpenImageOptions): Promise<DiskImage>;
   /** Lays out a new image in an empty file (or a device, raw only). Complete after `flush`. */
   create(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage>;
+  /**
+   * Takes up the building of an image after an interruption: `file` is as some `flush` of `create`'s image
+   * left it, or later. Everything committed before that flush is there; space that was given out but is not
+   * named by the tables is zero again. The options must be those of `create`.
+   * @throws IMAGE_CORRUPT when the file can't be what an interrupted run left
+   */
+  resume(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage>;
 }

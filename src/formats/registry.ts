@@ -120,3 +120,15 @@ export async function createImage(
 ): Promise<DiskImage> {
   return DRIVERS[format].create(file, options);
 }
+
+/**
+ * Goes on building an image that an interrupted run left in `file`, with the same options.
+ * @throws IMAGE_CORRUPT when the file can't be that
+ */
+export async function resumeImage(
+  file: RandomAccessFile,
+  format: FormatId,
+  options: CreateImageOptions,
+): Promise<DiskImage> {
+  return DRIVERS[format].resume(file, options);
+}

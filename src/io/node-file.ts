@@ -81,7 +81,10 @@ export class NodeFile implements RandomAccessFile {
     assertBytes(length, 'length');
     if (length === 0) return;
     this.#assertInsideDevice(offset, length);
-    if (this.kind === 'file' && offset + length > this.size()) await this.truncate(offset + length);
+    // Grown by writing its last byte: setting the length could cut off what others append meanwhile.
+    if (this.kind === 'file' && offset + length > this.size()) {
+      await this.write(ZEROS.subarray(0, 1), offset + length - 1);
+    }
     // Freeing is tried first; storage that can't punch holes answers with an error and gets zeros written.
     if ((await nativeCalls()?.punchHole(this.fd, offset, length)) === 0) return;
     for (let at = 0; at < length; at += ZEROS.length) {

@@ -8,7 +8,7 @@ import { type RandomSource, systemRandom } from '../../src/base/random.js';
 import type { Extent } from '../../src/block/extent.js';
 import type { CreateImageOptions, DiskImage, FormatId } from '../../src/formats/disk-image.js';
 import { readDisk } from '../../src/formats/image-reader.js';
-import { createImage, openImage, probeFormat } from '../../src/formats/registry.js';
+import { createImage, openImage, probeFormat, resumeImage } from '../../src/formats/registry.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
 
 export interface DiskImageSubject {
@@ -25,11 +25,7 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const random: RandomSource = systemRandom;
 
-async function make(
-  subject: DiskImageSubject,
-  virtualSize: number,
-): Promise<{ file: MemoryFile; image: DiskImage }> {
-  const file = new MemoryFile();
+function optionsOf(subject: DiskImageSubject, virtualSize: number): CreateImageOptions {
   const options: CreateImageOptions = {
     type: subject.type,
     virtualSize,
@@ -38,7 +34,15 @@ async function make(
   };
   if (subject.blockSize !== undefined) options.blockSize = subject.blockSize;
   if (subject.logicalSectorSize !== undefined) options.logicalSectorSize = subject.logicalSectorSize;
-  return { file, image: await createImage(file, subject.format, options) };
+  return options;
+}
+
+async function make(
+  subject: DiskImageSubject,
+  virtualSize: number,
+): Promise<{ file: MemoryFile; image: DiskImage }> {
+  const file = new MemoryFile();
+  return { file, image: await createImage(file, subject.format, optionsOf(subject, virtualSize)) };
 }
 
 async function put(image: DiskImage, offset: number, bytes: Uint8Array): Promise<void> {
@@ -167,6 +171,45 @@ export function diskImageSuite(subject: DiskImageSubject): void {
         const again = await reopen(file);
         expect((await content(again.image, 5 * MiB)).equals(model)).toBe(true);
       }
+    });
+
+    it('is taken up after an interruption, and what was flushed before it is there', async () => {
+      const size = 8 * MiB;
+      const step = fc.record({ at: fc.nat(size / 4096 - 1), flush: fc.boolean() });
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { minLength: 2, maxLength: 10 }), fc.nat(9), async (steps, crash) => {
+          const model = Buffer.alloc(size);
+          const { file, image } = await make(subject, size);
+          await image.flush();
+          let flushed = 0;
+          const last = Math.min(crash, steps.length - 1);
+          for (const [index, { at, flush }] of steps.slice(0, last).entries()) {
+            await put(image, at * 4096, Buffer.alloc(4096, index + 1));
+            if (flush) {
+              await image.flush();
+              flushed = index + 1;
+            }
+          }
+          // Killed here: what was written since the last flush may or may not be in the file.
+          const left = new MemoryFile(file.bytes());
+          const again = await resumeImage(left, subject.format, optionsOf(subject, size));
+          const before = await content(again, 3 * MiB);
+          for (const [index, { at }] of steps.slice(0, flushed).entries()) {
+            const later = steps.slice(index + 1, last).some((other) => other.at === at);
+            if (!later) expect(before[at * 4096]).toBe(index + 1);
+          }
+          for (const [index, { at }] of steps.entries()) {
+            const bytes = Buffer.alloc(4096, index + 1);
+            if (index >= flushed) await put(again, at * 4096, bytes);
+            bytes.copy(model, at * 4096);
+          }
+          await again.flush();
+          const { image: complete } = await reopen(left);
+          expect((await content(complete, 3 * MiB)).equals(model)).toBe(true);
+          expect((await complete.check()).filter(({ severity }) => severity !== 'note')).toEqual([]);
+        }),
+        { numRuns: 20 },
+      );
     });
 
     it('describes its layout', async () => {

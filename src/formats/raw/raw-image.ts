@@ -110,6 +110,10 @@ export const rawDriver: FormatDriver = {
     }
     return new RawImage(file, options.virtualSize, true);
   },
+  async resume(file: RandomAccessFile, options: CreateImageOptions) {
+    await file.truncate(options.virtualSize);
+    return new RawImage(file, options.virtualSize, true);
+  },
 };
 
 function tooSmall(file: RandomAccessFile, needed: number): VhdkitError {

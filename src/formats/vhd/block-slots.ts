@@ -21,6 +21,8 @@ export class BlockSlots {
   readonly #free: number[] = [];
   /** End of everything placed so far, a multiple of 4 KiB. */
   #end: number;
+  /** First possible place of data. */
+  readonly #start: number;
 
   /** @param metadataEnd where header and BAT end, in bytes */
   constructor(path: string, metadataEnd: number, blockSize: number, bitmapBytes: number) {
@@ -28,6 +30,7 @@ export class BlockSlots {
     this.#blockSize = blockSize;
     this.#bitmapBytes = bitmapBytes;
     this.#end = roundUp(metadataEnd, ALIGNMENT);
+    this.#start = this.#end + roundUp(bitmapBytes, ALIGNMENT);
   }
 
   /**
@@ -36,6 +39,22 @@ export class BlockSlots {
    */
   get footerOffset(): number {
     return this.#end + ALIGNMENT - FOOTER_BYTES;
+  }
+
+  /** End of everything placed so far. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /**
+   * Takes note of a block placed by an earlier run. Answers false when no such run can have put it there.
+   * @param fileSize bytes; the block's data begins inside
+   */
+  occupy(entry: number, fileSize: number): boolean {
+    const dataOffset = this.dataOffsetOf(entry);
+    if (dataOffset % ALIGNMENT !== 0 || dataOffset < this.#start || dataOffset >= fileSize) return false;
+    this.#end = Math.max(this.#end, dataOffset + this.#blockSize);
+    return true;
   }
 
   /**

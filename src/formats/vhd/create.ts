@@ -129,11 +129,21 @@ export async function createVhd(file: RandomAccessFile, options: CreateImageOpti
     refuse('INVALID_ARGUMENT', file, 'A new VHD is laid out in an empty file only', 'Choose another file.');
   }
   judgeSize(file, options);
-  if (options.type === 'fixed') {
-    const footer = newFooter(options);
-    await file.truncate(options.virtualSize);
-    return new FixedVhdBuilder(file, footer);
-  }
+  if (options.type === 'fixed') return newFixed(file, options);
   const blockSize = judgeBlockSize(file, options);
   return new DynamicVhdBuilder(file, newFooter(options), blockSize);
+}
+
+async function newFixed(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage> {
+  await file.truncate(options.virtualSize);
+  return new FixedVhdBuilder(file, newFooter(options));
+}
+
+/** See FormatDriver.resume. The disk gets a new id: nobody has seen the old one. */
+export async function resumeVhd(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage> {
+  judgeSize(file, options);
+  if (options.type === 'fixed') return newFixed(file, options);
+  const builder = new DynamicVhdBuilder(file, newFooter(options), judgeBlockSize(file, options));
+  await builder.takeUp();
+  return builder;
 }

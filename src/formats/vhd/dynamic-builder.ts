@@ -13,8 +13,9 @@ import { type Extent, type Place, type PreparedWrite, pushExtent, pushPlace } fr
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { ImageLayout } from '../disk-image.js';
 import { assertInsideDisk } from '../image-reader.js';
-import { UNALLOCATED } from './bat.js';
+import { BlockAllocationTable, UNALLOCATED } from './bat.js';
 import { ALIGNMENT, BlockSlots } from './block-slots.js';
+import { vhdError } from './defects.js';
 import { bitmapBytes, encodeDynamicHeader, HEADER_BYTES, SECTOR_BYTES } from './dynamic-header.js';
 import { encodeFooter, HEADER_AFTER_FOOTER, type VhdFooter } from './footer.js';
 import { fullBitmap } from './sector-bitmap.js';
@@ -62,6 +63,44 @@ export class DynamicVhdBuilder extends VhdBuilder {
     this.#bitmap.set(fullBitmap(blockSize, stored), this.#bitmap.length - stored);
     this.#slots = new BlockSlots(file.path, TABLE_OFFSET + this.#tableBytes(), blockSize, stored);
     for (let page = 0; page * PAGE_ENTRIES < this.#blocks; page += 1) this.#dirtyPages.add(page);
+  }
+
+  /**
+   * Goes on from the table that an interrupted run left in the file. What lies behind the last block is
+   * cut off: places given out from now on must read as zeros.
+   * @throws IMAGE_CORRUPT
+   */
+  async takeUp(): Promise<void> {
+    const table = {
+      offset: TABLE_OFFSET,
+      entries: this.#blocks,
+      blocks: this.#blocks,
+      blockSize: this.blockSize,
+    };
+    const stored = new BlockAllocationTable(this.file, {
+      ...table,
+      bitmapBytes: bitmapBytes(this.blockSize),
+    });
+    const fileSize = this.file.size();
+    for await (const { first, entries } of stored.pages()) {
+      for (const [index, entry] of entries.entries()) {
+        if (entry === UNALLOCATED) continue;
+        if (!this.#slots.occupy(entry, fileSize)) {
+          throw vhdError(
+            'IMAGE_CORRUPT',
+            'VHD_BAT_ENTRY_OUTSIDE_FILE',
+            'a block of the unfinished image is out of place',
+            {
+              path: this.file.path,
+              offset: stored.entryOffset(first + index),
+            },
+          );
+        }
+        this.#entries[first + index] = entry;
+        this.#allocated += 1;
+      }
+    }
+    await this.file.truncate(this.#slots.end);
   }
 
   async locate(offset: number, length: number): Promise<Extent[]> {
