@@ -40,7 +40,7 @@ export async function create(host: Host, options: CreateOptions): Promise<Create
   }
   const type = options.type ?? (format === 'raw' ? 'fixed' : 'dynamic');
   if (format === 'raw') assertRawOptions(options, type);
-  const target = await openTarget(host, options.path, options.force ?? false);
+  const target = await openTarget(host, options.path, { force: options.force ?? false, scratch: true });
   try {
     const image = await createImage(target.file, format, {
       type,

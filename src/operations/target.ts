@@ -7,6 +7,7 @@
 import { VhdkitError } from '../base/errors.js';
 import type { FormatId } from '../formats/disk-image.js';
 import { formatByExtension } from '../formats/registry.js';
+import type { ResumableFile } from '../io/file-system.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import type { Host } from './host.js';
 
@@ -16,6 +17,17 @@ export interface OpenTarget {
   publish(): Promise<void>;
   /** Removes an unfinished file; closes a device. Does nothing after `publish`. */
   discard(): Promise<void>;
+  /** For files that a later run can take up. */
+  readonly resumable?: ResumableFile;
+}
+
+export interface OpenTargetOptions {
+  /** Replace an existing file, or write to a device. */
+  force: boolean;
+  /** Take up what an interrupted run left. */
+  resume?: boolean;
+  /** The file will be thrown away: leave alone what an interrupted run left. */
+  scratch?: boolean;
 }
 
 /**
@@ -47,9 +59,31 @@ export async function targetFormat(host: Host, path: string, asked: FormatId | u
 }
 
 /** @throws ALREADY_EXISTS, IN_USE, PERMISSION_DENIED, NOT_FOUND, NO_SPACE */
-export async function openTarget(host: Host, path: string, force: boolean): Promise<OpenTarget> {
+export async function openTarget(host: Host, path: string, options: OpenTargetOptions): Promise<OpenTarget> {
+  const { force, resume, scratch } = options;
   if ((await host.fileSystem.kind(path)) !== 'device') {
-    return host.fileSystem.createPending(path, { overwrite: force });
+    if (scratch) return host.fileSystem.createPending(path, { overwrite: force });
+    const resumable = await host.fileSystem.openResumable(path, {
+      overwrite: force,
+      resume: resume ?? false,
+    });
+    return {
+      file: resumable.file,
+      publish: () => resumable.publish(),
+      discard: () => resumable.discard(),
+      resumable,
+    };
+  }
+  if (resume) {
+    throw new VhdkitError(
+      'UNSUPPORTED',
+      `${path} is a block device: a conversion onto one can't be resumed`,
+      {
+        operation: 'open target',
+        context: { path },
+        hint: 'Leave --resume away and start over.',
+      },
+    );
   }
   if (!force) {
     throw new VhdkitError('ALREADY_EXISTS', `${path} is a block device: what is on it would be overwritten`, {

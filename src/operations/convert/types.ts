@@ -20,6 +20,12 @@ export interface ConvertOptions {
   force?: boolean;
   /** Change nothing; the result's `bytes` is a forecast. */
   dryRun?: boolean;
+  /** Go on with what an interrupted run left, and keep what this one did if it fails. */
+  resume?: boolean;
+  /** Convert the source as it is at this moment, from extent-sharing clones of its files. */
+  snapshotSource?: boolean;
+  /** Milliseconds between checkpoints; for tests. */
+  checkpointInterval?: number;
   signal?: AbortSignal;
   progress?: ProgressSink;
 }
@@ -36,4 +42,6 @@ export interface ConvertResult {
   elapsedMs: number;
   dryRun: boolean;
   warnings: readonly Finding[];
+  /** With `resume`: where this run took up the work (0: at the start), and why not further on. */
+  resumed?: { position: number; reason?: string };
 }
