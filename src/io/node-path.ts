@@ -1,8 +1,10 @@
 /**
  * What the system's files and new files share: opening descriptors, looking at paths, mapping failures.
  */
+import { createHash } from 'node:crypto';
 import { open as openCallback } from 'node:fs';
 import * as fs from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { fromSystemError, systemCode } from '../base/errors.js';
 
 /** Runs a system call; failures become VhdkitErrors that name the path. */
@@ -31,4 +33,15 @@ export async function kindOf(path: string): Promise<'file' | 'device' | 'other' 
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return 'absent';
     throw fromSystemError(error, `look at ${path}`, { path });
   }
+}
+
+/** Longest base name kept in hidden names; file names end at 255 bytes. */
+const MAX_BASE_BYTES = 200;
+
+/** A hidden name beside a file, for what belongs to it. */
+export function hiddenName(target: string, suffix: string): string {
+  const base = basename(target);
+  const short =
+    Buffer.byteLength(base) <= MAX_BASE_BYTES ? base : createHash('sha256').update(base).digest('hex');
+  return join(dirname(target), `.${short}.vhdkit-${suffix}`);
 }

@@ -5,17 +5,14 @@
  * link or rename after its data is durable; the folder is flushed after that. A resumable file has a fixed
  * hidden name, a journal that is replaced atomically, and a lock: one process at a time.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
 import type { PendingFile, ResumableFile } from './file-system.js';
 import { takeLock } from './lock-file.js';
 import { NodeFile } from './node-file.js';
-import { guarded, kindOf, openDescriptor } from './node-path.js';
-
-/** Longest base name kept in hidden names; file names end at 255 bytes. */
-const MAX_BASE_BYTES = 200;
+import { guarded, hiddenName, kindOf, openDescriptor } from './node-path.js';
 
 async function flushFolder(folder: string): Promise<void> {
   // Some systems can't open or flush folders; the rename itself is done by then.
@@ -46,13 +43,6 @@ async function targetOf(path: string, overwrite: boolean): Promise<string> {
   }
   if (found === 'file' && !overwrite) throw alreadyExists(path);
   return fs.realpath(path).catch(() => path);
-}
-
-function hiddenName(target: string, suffix: string): string {
-  const base = basename(target);
-  const short =
-    Buffer.byteLength(base) <= MAX_BASE_BYTES ? base : createHash('sha256').update(base).digest('hex');
-  return join(dirname(target), `.${short}.vhdkit-${suffix}`);
 }
 
 /** Gives a complete file its name. */

@@ -9,6 +9,7 @@
  */
 import { walkExtents } from '../block/extent.js';
 import { type Chain, openChain } from '../formats/chain.js';
+import { snapshotFileSystem } from '../io/snapshot-file-system.js';
 import { TokenManager } from '../offload/token-manager.js';
 import { forecast, type SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
@@ -48,7 +49,7 @@ interface Job {
 export async function convert(host: Host, options: ConvertOptions): Promise<ConvertResult> {
   const started = host.clock.now();
   const chain = await openChain(
-    host.fileSystem,
+    options.snapshotSource ? snapshotFileSystem(host.fileSystem) : host.fileSystem,
     options.source,
     options.from ? { format: options.from } : {},
   );

@@ -38,6 +38,15 @@ export default class Convert extends BaseCommand {
       description: 'Default: scan where payload is read or copied anyway, holes where extents are shared.',
     })(),
     force: forceFlag(),
+    resume: Flags.boolean({
+      summary: 'Go on with what an interrupted run left behind; keep what this one did if it fails.',
+      description:
+        'A journal beside the target remembers how far the work is. If the source changed or the options ' +
+        'are others, the conversion starts over and says so.',
+    }),
+    'snapshot-source': Flags.boolean({
+      summary: 'Convert the source as it is at this moment, while it is written to (XFS, Btrfs).',
+    }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };
 
@@ -54,6 +63,8 @@ export default class Convert extends BaseCommand {
         zeros: flags.zeros ?? 'auto',
         force: flags.force,
         dryRun: flags['dry-run'],
+        resume: flags.resume,
+        snapshotSource: flags['snapshot-source'],
         signal: this.signal,
         progress,
         ...(flags.from ? { from: flags.from } : {}),

@@ -17,6 +17,12 @@ function bytesFields(bytes: BytesMoved): Field[] {
   ];
 }
 
+function resumedText({ resumed }: ConvertResult): string | undefined {
+  if (!resumed) return undefined;
+  if (resumed.position > 0) return `from ${sizeText(resumed.position)} on`;
+  return resumed.reason ? `no, started over: ${resumed.reason}` : 'no, nothing was left to go on with';
+}
+
 export function renderConvert(result: ConvertResult, style: Style): string[] {
   const { dryRun, bytes } = result;
   const source = `${style.bold(printable(result.source))} (${result.from})`;
@@ -27,6 +33,7 @@ export function renderConvert(result: ConvertResult, style: Style): string[] {
     ['virtual size', sizeText(result.virtualSize)],
     ['file size', dryRun ? undefined : sizeText(result.fileSize)],
     ...bytesFields(bytes),
+    ['resumed', resumedText(result)],
     ['time', dryRun ? undefined : time],
   ];
   const verb = dryRun ? 'Would convert' : 'Converted';
