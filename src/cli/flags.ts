@@ -59,7 +59,9 @@ export const typeFlag = Flags.option({
   summary: 'Allocate blocks as they are written, or all of them.',
 })();
 
-export const blockSizeFlag = size({ summary: 'Size of the allocation unit (VHD: 2M; VHDX: 1M to 256M).' });
+export const blockSizeFlag = size({
+  summary: 'Size of the allocation unit (VHD: 4K to 256M, usually 2M; VHDX: 1M to 256M).',
+});
 
 export const forceFlag = (summary = 'Overwrite the target if it is there.') => Flags.boolean({ summary });
 

@@ -12,15 +12,17 @@ import { randomGuid } from '../../base/random.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CreateImageOptions, DiskImage } from '../disk-image.js';
 import { DynamicVhdBuilder } from './dynamic-builder.js';
-import { MAX_TABLE_ENTRIES, SECTOR_BYTES } from './dynamic-header.js';
+import { MAX_BLOCK_SIZE, MAX_TABLE_ENTRIES, SECTOR_BYTES } from './dynamic-header.js';
 import { FixedVhdBuilder } from './fixed-builder.js';
 import { DISK_TYPE, HEADER_AFTER_FOOTER, MAX_VIRTUAL_SIZE, NO_OFFSET, type VhdFooter } from './footer.js';
 import { geometryOf } from './geometry.js';
 
 const DEFAULT_BLOCK_SIZE = 2 * MiB;
+/**
+ * The specification allows blocks from 512 bytes. Payload is placed at multiples of 4 KiB, so smaller
+ * blocks would take 8 KiB of the file each, sixteen times what a block of 512 bytes holds.
+ */
 const MIN_BLOCK_SIZE = 4 * KiB;
-/** XenServer and others refuse larger blocks. */
-const MAX_NEW_BLOCK_SIZE = 2 * MiB;
 /** What Windows and XenServer accept: 2040 GiB. */
 export const MAX_DYNAMIC_SIZE = 0xff00_0000 * SECTOR_BYTES;
 
@@ -68,13 +70,15 @@ function judgeSize(file: RandomAccessFile, { type, virtualSize }: CreateImageOpt
 
 function judgeBlockSize(file: RandomAccessFile, options: CreateImageOptions): number {
   const blockSize = options.blockSize ?? DEFAULT_BLOCK_SIZE;
-  if (!isPowerOfTwo(blockSize) || blockSize < MIN_BLOCK_SIZE || blockSize > MAX_NEW_BLOCK_SIZE) {
-    const message = `A VHD block can't have ${blockSize} bytes: powers of two from 4 KiB to 2 MiB are possible`;
+  if (!isPowerOfTwo(blockSize) || blockSize < MIN_BLOCK_SIZE || blockSize > MAX_BLOCK_SIZE) {
+    const message = `A VHD block can't have ${blockSize} bytes: powers of two from 4 KiB to 256 MiB are possible`;
     refuse(
       'INVALID_ARGUMENT',
       file,
       message,
-      'Leave the block size out: 2M is what every reader understands.',
+      blockSize < MIN_BLOCK_SIZE
+        ? 'Smaller blocks would waste more space than they hold, because payload begins at multiples of 4 KiB.'
+        : 'Leave the block size out: 2M is what every reader understands.',
     );
   }
   if (Math.ceil(options.virtualSize / blockSize) > MAX_TABLE_ENTRIES) {

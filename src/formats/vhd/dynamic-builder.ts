@@ -8,10 +8,11 @@
  * A write into a block that is already committed goes to its place; only new blocks can be taken back.
  */
 import { assert } from '../../base/assert.js';
-import { roundUp } from '../../base/bytes.js';
+import { formatSize, MiB, roundUp } from '../../base/bytes.js';
 import { type Extent, type Place, type PreparedWrite, pushExtent, pushPlace } from '../../block/extent.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { ImageLayout } from '../disk-image.js';
+import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 import { BlockAllocationTable, UNALLOCATED } from './bat.js';
 import { ALIGNMENT, BlockSlots } from './block-slots.js';
@@ -28,11 +29,30 @@ const PAGE_BYTES = 64 * 1024;
 const PAGE_ENTRIES = PAGE_BYTES / 4;
 /** Bitmaps being written at a time. */
 const BITMAPS_IN_FLIGHT = 16;
+/** What Windows, XenServer and most tools make. */
+const USUAL_BLOCK_SIZE = 2 * MiB;
 
 /** A block that a prepared write has a place for but has not committed. */
 interface NewBlock {
   block: number;
   dataOffset: number;
+}
+
+/**
+ * What to say about a block size that is legal but rare. qemu-img, libvhdi and vhd-lib read the content of
+ * all sizes from 4 KiB to 256 MiB; libvhd (XenServer) refuses more than 2 MiB and Azure's tools count on it.
+ */
+function blockSizeWarnings(blockSize: number): Finding[] {
+  if (blockSize === USUAL_BLOCK_SIZE) return [];
+  const refusal = blockSize > USUAL_BLOCK_SIZE ? '; XenServer refuses larger ones' : '';
+  return [
+    {
+      code: 'VHD_BLOCK_SIZE_UNUSUAL',
+      severity: 'warning',
+      message: `The blocks have ${formatSize(blockSize)}; many tools take for granted that a VHD has blocks of 2 MiB${refusal}`,
+      repairable: false,
+    },
+  ];
 }
 
 export class DynamicVhdBuilder extends VhdBuilder {
@@ -52,7 +72,7 @@ export class DynamicVhdBuilder extends VhdBuilder {
   #footerAt: number | undefined;
 
   constructor(file: RandomAccessFile, footer: VhdFooter, blockSize: number) {
-    super(file, footer);
+    super(file, footer, blockSizeWarnings(blockSize));
     this.blockSize = blockSize;
     this.#blocks = Math.ceil(this.virtualSize / blockSize);
     this.#footer = encodeFooter(footer);

@@ -26,11 +26,12 @@ export abstract class VhdBuilder implements DiskImage {
   readonly creator: string | undefined;
   readonly parentLink = undefined;
   readonly log = 'none';
-  readonly warnings: readonly Finding[] = [];
+  readonly warnings: readonly Finding[];
   readonly unwrittenIsZero = true;
 
-  constructor(file: RandomAccessFile, footer: VhdFooter) {
+  constructor(file: RandomAccessFile, footer: VhdFooter, warnings: readonly Finding[] = []) {
     this.file = file;
+    this.warnings = warnings;
     this.virtualSize = Number(footer.currentSize);
     this.id = guidFromBytes(footer.uniqueId);
     this.linkId = this.id;

@@ -203,11 +203,21 @@ describe('new VHDs', () => {
     ['more than 2040 GiB', 'dynamic', 2040 * GiB + 512, undefined, 'TARGET_TOO_SMALL'],
     ['more than 64 TiB', 'fixed', 65536 * GiB + 512, undefined, 'TARGET_TOO_SMALL'],
     ['2 KiB blocks', 'dynamic', MiB, 2048, 'INVALID_ARGUMENT'],
-    ['4 MiB blocks', 'dynamic', MiB, 4 * MiB, 'INVALID_ARGUMENT'],
+    ['512 MiB blocks', 'dynamic', MiB, 512 * MiB, 'INVALID_ARGUMENT'],
+    ['512-byte blocks', 'dynamic', MiB, 512, 'INVALID_ARGUMENT'],
     ['blocks of no power of two', 'dynamic', MiB, 12288, 'INVALID_ARGUMENT'],
     ['too many blocks', 'dynamic', 2040 * GiB, 4096, 'INVALID_ARGUMENT'],
   ] as const)('refuse %s', async (_name, type, size, blockSize, code) => {
     await expect(make(type, size, blockSize)).rejects.toMatchObject({ code });
+  });
+
+  it('say that a block size other than 2 MiB is unusual', async () => {
+    expect((await make('dynamic', 40 * MiB)).image.warnings).toEqual([]);
+    expect((await make('fixed', 40 * MiB)).image.warnings).toEqual([]);
+    for (const size of [4 * KiB, 4 * MiB]) {
+      const { image } = await make('dynamic', 40 * MiB, size);
+      expect(image.warnings).toMatchObject([{ code: 'VHD_BLOCK_SIZE_UNUSUAL', severity: 'warning' }]);
+    }
   });
 
   it('refuse 4096-byte sectors and files that are not empty', async () => {
