@@ -7,9 +7,9 @@
  * Invariant: the file appears complete (written aside, then linked), and of several processes that want it
  * at once one gets it. Not a protection against programs that do not look for it.
  */
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { basename, dirname, join } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
 
 export interface HeldLock {
@@ -43,6 +43,21 @@ function inUse(what: string, path: string, owner: Owner): VhdkitError {
   });
 }
 
+/** A name beside the lock that only this process uses. */
+function asideOf(path: string): string {
+  return `${path}.${process.pid}`;
+}
+
+/** Removes what processes that were killed while they wanted the lock left beside it. */
+async function sweep(path: string): Promise<void> {
+  const folder = dirname(path);
+  const prefix = `${basename(path)}.`;
+  for (const name of await fs.readdir(folder).catch(() => [])) {
+    const pid = name.startsWith(prefix) ? name.slice(prefix.length) : '';
+    if (/^\d{1,10}$/.test(pid) && !isAlive(Number(pid))) await fs.rm(join(folder, name), { force: true });
+  }
+}
+
 /** Makes `path` appear with its content already in it. */
 async function appear(aside: string, path: string, content: string): Promise<void> {
   try {
@@ -56,7 +71,7 @@ async function appear(aside: string, path: string, content: string): Promise<voi
 
 /** Takes a stale lock out of the way; undefined when it was not stale after all, or somebody else did it. */
 async function removeStale(path: string, stale: string): Promise<void> {
-  const aside = `${path}.${randomBytes(6).toString('hex')}`;
+  const aside = asideOf(path);
   try {
     await fs.rename(path, aside);
   } catch (error) {
@@ -74,9 +89,9 @@ async function removeStale(path: string, stale: string): Promise<void> {
  */
 export async function takeLock(path: string, what: string): Promise<HeldLock> {
   const mine = `${process.pid} ${hostname() || 'localhost'}\n`;
-  const aside = `${path}.${randomBytes(6).toString('hex')}`;
+  const aside = asideOf(path);
   try {
-    await fs.writeFile(aside, mine, { flag: 'wx' });
+    await fs.writeFile(aside, mine);
     for (let attempt = 0; ; attempt += 1) {
       try {
         await appear(aside, path, mine);
@@ -90,12 +105,14 @@ export async function takeLock(path: string, what: string): Promise<HeldLock> {
       const foreign = owner && owner.host !== (hostname() || 'localhost');
       if (owner && (foreign || isAlive(owner.pid))) throw inUse(what, path, owner);
       await removeStale(path, text);
+      await fs.writeFile(aside, mine);
     }
   } catch (error) {
     throw fromSystemError(error, `lock ${what}`, { path: what });
   } finally {
     await fs.rm(aside, { force: true });
   }
+  await sweep(path);
   let held = true;
   return {
     async release() {

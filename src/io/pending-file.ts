@@ -115,9 +115,13 @@ export async function openResumable(
   const hidden = hiddenName(target, 'partial');
   const journalPath = hiddenName(target, 'journal');
   const lock = await takeLock(hiddenName(target, 'lock'), path);
+  const removeJournal = async (): Promise<void> => {
+    await fs.rm(journalPath, { force: true });
+    await fs.rm(newVersionOf(journalPath), { force: true });
+  };
   const removeAll = async (): Promise<void> => {
     // The journal first: a partial file without one is never taken up.
-    await fs.rm(journalPath, { force: true });
+    await removeJournal();
     await fs.rm(hidden, { force: true });
   };
   const { O_RDWR, O_CREAT } = fs.constants;
@@ -142,7 +146,7 @@ export async function openResumable(
       file,
       journal,
       async restart() {
-        await fs.rm(journalPath, { force: true });
+        await removeJournal();
         await file.truncate(0);
       },
       record: (text) => replaceFile(journalPath, text),
@@ -150,7 +154,7 @@ export async function openResumable(
       publish: () =>
         finish(async () => {
           await publishAs(file, target, path, overwrite);
-          await fs.rm(journalPath, { force: true });
+          await removeJournal();
         }),
       discard: () =>
         finish(async () => {
@@ -164,9 +168,13 @@ export async function openResumable(
   }
 }
 
+function newVersionOf(path: string): string {
+  return `${path}.new`;
+}
+
 /** Replaces a small file so that at every moment the old or the new content is there, whole. */
 async function replaceFile(path: string, text: string): Promise<void> {
-  const aside = `${path}.new`;
+  const aside = newVersionOf(path);
   await guarded('write', path, async () => {
     const handle = await fs.open(aside, 'w');
     try {
