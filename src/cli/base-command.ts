@@ -79,6 +79,17 @@ export abstract class BaseCommand extends Command {
     if (lines.length > 0) await writeOut(`${lines.join('\n')}\n`);
   }
 
+  /** Prints a result to stderr, because stdout carries data. */
+  protected async showAside(flags: GlobalFlags, render: (style: Style) => string[]): Promise<void> {
+    const lines = render(await makeStyle(wantsColor(flags.color, process.stderr)));
+    if (lines.length > 0) process.stderr.write(`${lines.join('\n')}\n`);
+  }
+
+  /** Says on stderr what a person should know while work goes on. */
+  protected tell(flags: GlobalFlags, text: string): void {
+    if (!flags.quiet) process.stderr.write(`${printable(text)}\n`);
+  }
+
   /** Prints warnings of an image to stderr, unless they are in the JSON document already. */
   protected async warnAbout(flags: GlobalFlags, findings: readonly Finding[]): Promise<void> {
     if (flags.json || flags.quiet || findings.length === 0) return;

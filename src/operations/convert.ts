@@ -8,8 +8,7 @@
  * Moving the bytes is the offload session's business, where they go is the target format's.
  */
 import { walkExtents } from '../block/extent.js';
-import { type Chain, openChain } from '../formats/chain.js';
-import { snapshotFileSystem } from '../io/snapshot-file-system.js';
+import type { Chain } from '../formats/chain.js';
 import { TokenManager } from '../offload/token-manager.js';
 import { forecast, type SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
@@ -23,6 +22,9 @@ import {
 } from './convert/journal.js';
 import { CHECKPOINT_INTERVAL, MAX_REQUEST, moveDisk } from './convert/move.js';
 import { assertNotSource, examine, imageOptions } from './convert/plan.js';
+import { openSource } from './convert/source.js';
+import { convertStraight, goesStraight } from './convert/stream-in.js';
+import { convertToStream } from './convert/stream-out.js';
 import type { ConvertOptions, ConvertResult } from './convert/types.js';
 import type { Host } from './host.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
@@ -48,14 +50,13 @@ interface Job {
  */
 export async function convert(host: Host, options: ConvertOptions): Promise<ConvertResult> {
   const started = host.clock.now();
-  const chain = await openChain(
-    options.snapshotSource ? snapshotFileSystem(host.fileSystem) : host.fileSystem,
-    options.source,
-    options.from ? { format: options.from } : {},
-  );
+  const { output } = options;
+  const to = await targetFormat(host, options.target, options.to);
+  if (goesStraight(options, to)) return convertStraight(host, options, to);
+  const chain = await openSource(host, options);
   try {
+    if (output) return await convertToStream(host, chain, to, { ...options, output });
     const sources = identitiesOf(chain);
-    const to = await targetFormat(host, options.target, options.to);
     await assertNotSource(host, chain, options.target);
     const warnings = await examine(chain);
     const made = imageOptions(host, chain.top, to, options);

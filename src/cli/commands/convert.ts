@@ -1,14 +1,19 @@
 /** `vhdkit convert`: one disk into another image or onto a device. */
-import { VhdkitError } from '../../base/errors.js';
 import { BaseCommand } from '../base-command.js';
-import { blockSizeFlag, Flags, forceFlag, fromFlag, pathArg, toFlag, typeFlag } from '../flags.js';
+import { blockSizeFlag, Flags, forceFlag, fromFlag, pathArg, size, toFlag, typeFlag } from '../flags.js';
+import type { Style } from '../render/style.js';
+import { streamsOf } from '../streams.js';
 
 export default class Convert extends BaseCommand {
   static override summary = 'Convert a disk to another format, sharing extents where the storage can.';
   static override description =
     'Flattens a chain of differencing images into the target. The target appears under its name when it is ' +
     'complete. Where source and target lie on a file system that can share extents (XFS, Btrfs) no ' +
-    'bytes are copied; elsewhere the kernel copies them, or vhdkit does.';
+    'bytes are copied; elsewhere the kernel copies them, or vhdkit does.\n\n' +
+    'As a target, - writes the image to stdout in one pass, never seeking; what was done is then said on ' +
+    'stderr, and --json is refused. As a source, - reads stdin: a raw disk goes straight into a raw target, ' +
+    'and with --size into any; everything else is spooled into an unnamed temporary file, which is said on ' +
+    'stderr.';
   static override examples = [
     { description: 'A VHDX to a raw image', command: '<%= config.bin %> convert disk.vhdx disk.raw' },
     {
@@ -16,11 +21,19 @@ export default class Convert extends BaseCommand {
       command: '<%= config.bin %> convert lun0.img disk.vhd --type fixed',
     },
     { description: 'Onto a block device', command: '<%= config.bin %> convert disk.vhdx /dev/sdx --force' },
+    {
+      description: 'Compressed, through pipes',
+      command: '<%= config.bin %> convert disk.vhdx - -O raw | zstd > disk.raw.zst',
+    },
+    {
+      description: 'And back',
+      command: 'zstd -dc disk.raw.zst | <%= config.bin %> convert - disk.vhdx -f raw --size 20G',
+    },
     { description: 'What would happen', command: '<%= config.bin %> convert disk.vhd disk.vhdx --dry-run' },
   ];
   static override args = {
-    source: pathArg('Image or block device to read.'),
-    target: pathArg('Image or block device to write.'),
+    source: pathArg('Image or block device to read; - is stdin.'),
+    target: pathArg('Image or block device to write; - is stdout.'),
   };
   static override flags = {
     from: fromFlag(),
@@ -47,12 +60,19 @@ export default class Convert extends BaseCommand {
     'snapshot-source': Flags.boolean({
       summary: 'Convert the source as it is at this moment, while it is written to (XFS, Btrfs).',
     }),
+    size: size({
+      summary: 'Size of the raw disk that comes from stdin: it is then converted without being spooled.',
+    }),
+    'temp-dir': Flags.string({
+      helpValue: '<folder>',
+      summary: 'Where stdin is spooled if it must be; beside the target, or in TMPDIR, if not given.',
+    }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Convert);
-    refuseStreams(args.source, args.target);
+    const streams = streamsOf(args.source, args.target, flags, this.signal);
     const host = await this.host();
     const { convert } = await import('../../operations/convert.js');
     const result = await this.withProgress(flags, 'Converting', (progress) =>
@@ -67,6 +87,8 @@ export default class Convert extends BaseCommand {
         snapshotSource: flags['snapshot-source'],
         signal: this.signal,
         progress,
+        ...streams,
+        notice: (text) => this.tell(flags, text),
         ...(flags.from ? { from: flags.from } : {}),
         ...(flags.to ? { to: flags.to } : {}),
         ...(flags.type ? { type: flags.type } : {}),
@@ -76,18 +98,8 @@ export default class Convert extends BaseCommand {
     await this.warnAbout(flags, result.warnings);
     const { renderConvert } = await import('../render/convert.js');
     const show = flags['dry-run'] || !flags.quiet;
-    await this.show(flags, result, (style) => (show ? renderConvert(result, style) : []));
+    const onStderr = streams.output !== undefined && !flags['dry-run'];
+    const lines = (style: Style): string[] => (show ? renderConvert(result, style) : []);
+    await (onStderr ? this.showAside(flags, lines) : this.show(flags, result, lines));
   }
-}
-
-function refuseStreams(source: string, target: string): void {
-  if (source !== '-' && target !== '-') return;
-  const which = source === '-' ? 'from stdin' : 'to stdout';
-  throw new VhdkitError('UNSUPPORTED', `Converting ${which} (\`-\`) is not there yet`, {
-    operation: 'convert image',
-    hint:
-      source === '-'
-        ? 'Put the data into a file first; a file of that name is written ./-'
-        : '`vhdkit read IMAGE` writes the contents of a disk to stdout; a file of that name is written ./-',
-  });
 }

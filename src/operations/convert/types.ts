@@ -6,6 +6,12 @@ import type { Finding } from '../../formats/finding.js';
 import type { BytesMoved, ProviderChoice, ZeroPolicy } from '../../offload/transfer-types.js';
 import type { ProgressSink } from '../host.js';
 
+/** Where a streamed target goes. */
+export interface ByteSink {
+  /** Resolves when the bytes are taken; the buffer may be used again then. */
+  write(bytes: Uint8Array): Promise<void>;
+}
+
 export interface ConvertOptions {
   source: string;
   target: string;
@@ -26,6 +32,16 @@ export interface ConvertOptions {
   snapshotSource?: boolean;
   /** Milliseconds between checkpoints; for tests. */
   checkpointInterval?: number;
+  /** The source as a stream; `source` is only its name then. */
+  input?: AsyncIterable<Uint8Array>;
+  /** Bytes that a raw `input` must have. */
+  inputSize?: number;
+  /** Folder for a stream that must be spooled; else beside the target, or where the system wants such files. */
+  tempDir?: string;
+  /** The target as a stream; `target` is only its name then. `to` must be given. */
+  output?: ByteSink;
+  /** Told what a person should know while it goes on. */
+  notice?: (text: string) => void;
   signal?: AbortSignal;
   progress?: ProgressSink;
 }

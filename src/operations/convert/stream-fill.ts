@@ -1,0 +1,147 @@
+/**
+ * From a stream of bytes into a disk: the part that all conversions of streams share.
+ *
+ * Invariants: one block of the stream is in memory at a time; runs of zeros are not written where the
+ * target reads as zeros anyway. A stream that is longer or shorter than it was said to be is an error.
+ */
+import { KiB, MiB } from '../../base/bytes.js';
+import { throwIfAborted, VhdkitError } from '../../base/errors.js';
+import { nonZeroRuns } from '../../base/zeros.js';
+import type { PreparedWrite } from '../../block/extent.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { TransferTarget } from '../../offload/transfer-types.js';
+
+/** What messages call the stream that is read. */
+export const INPUT_NAME = 'stdin';
+
+const BLOCK = MiB;
+/** Granularity in which the stream is searched for zeros, as everywhere. */
+const ZERO_CHUNK = 64 * KiB;
+
+export interface Filled {
+  /** Bytes of the stream. */
+  length: number;
+  /** Of them, bytes that were written. */
+  written: number;
+}
+
+export interface FillOptions {
+  /** Bytes that the stream must have. */
+  expected?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+/** The stream in blocks of 1 MiB, the last one shorter. A block is valid until the next step. */
+export async function* streamBlocks(input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const block = new Uint8Array(BLOCK);
+  let filled = 0;
+  for await (const chunk of input) {
+    for (let at = 0; at < chunk.length; ) {
+      const count = Math.min(BLOCK - filled, chunk.length - at);
+      block.set(chunk.subarray(at, at + count), filled);
+      at += count;
+      filled += count;
+      if (filled < BLOCK) continue;
+      yield block;
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield block.subarray(0, filled);
+}
+
+/**
+ * Calls `take` for each block of the stream and checks its length.
+ * @throws INVALID_ARGUMENT (longer than expected), IO_FAILED (empty, or shorter than expected), CANCELLED
+ */
+export async function eachBlock(
+  input: AsyncIterable<Uint8Array>,
+  options: FillOptions,
+  take: (block: Uint8Array, offset: number) => Promise<void>,
+): Promise<number> {
+  const { expected } = options;
+  let length = 0;
+  for await (const block of streamBlocks(input)) {
+    throwIfAborted(options.signal, `read ${INPUT_NAME}`);
+    if (expected !== undefined && length + block.length > expected) throw tooLong(expected);
+    await take(block, length);
+    length += block.length;
+    options.onProgress?.(length);
+  }
+  throwIfAborted(options.signal, `read ${INPUT_NAME}`);
+  if (length === 0) throw ended('gave no bytes', 'Check the command in front of the pipe.', 0, expected);
+  if (expected !== undefined && length < expected) {
+    const hint = 'Whatever writes it stopped early: check it, or correct --size.';
+    throw ended(`ended after ${length} bytes, but --size says ${expected}`, hint, length, expected);
+  }
+  return length;
+}
+
+/** Writes the stream to the target from offset 0 on, leaving out zeros. Throws as `eachBlock` does. */
+export async function fill(
+  input: AsyncIterable<Uint8Array>,
+  target: TransferTarget,
+  options: FillOptions,
+): Promise<Filled> {
+  let written = 0;
+  const length = await eachBlock(input, options, async (block, offset) => {
+    let done = 0;
+    for (const { start, end } of nonZeroRuns(block, ZERO_CHUNK)) {
+      await clear(target, offset + done, start - done);
+      await put(target, block.subarray(start, end), offset + start);
+      written += end - start;
+      done = end;
+    }
+    await clear(target, offset + done, block.length - done);
+  });
+  return { length, written };
+}
+
+/** A file whose offsets are the stream's. */
+export function plainTarget(file: RandomAccessFile): TransferTarget {
+  return {
+    file,
+    unwrittenIsZero: file.kind !== 'device',
+    async prepareWrite(offset, length): Promise<PreparedWrite> {
+      const places = [{ offset, length, file, fileOffset: offset }];
+      return { places, commit: async () => {}, abort: async () => {} };
+    },
+  };
+}
+
+async function put(target: TransferTarget, bytes: Uint8Array, offset: number): Promise<void> {
+  const prepared = await target.prepareWrite(offset, bytes.length);
+  try {
+    for (const place of prepared.places) {
+      const at = place.offset - offset;
+      await place.file.write(bytes.subarray(at, at + place.length), place.fileOffset);
+    }
+  } catch (error) {
+    await prepared.abort().catch(() => undefined);
+    throw error;
+  }
+  await prepared.commit();
+}
+
+async function clear(target: TransferTarget, offset: number, length: number): Promise<void> {
+  if (target.unwrittenIsZero || length === 0) return;
+  const prepared = await target.prepareWrite(offset, length);
+  for (const place of prepared.places) await place.file.zero(place.fileOffset, place.length);
+  await prepared.commit();
+}
+
+function tooLong(expected: number): VhdkitError {
+  return new VhdkitError('INVALID_ARGUMENT', `${INPUT_NAME} is longer than the ${expected} bytes of --size`, {
+    operation: `read ${INPUT_NAME}`,
+    context: { length: expected },
+    hint: 'Give its real size, or leave --size out.',
+  });
+}
+
+function ended(what: string, hint: string, length: number, expected: number | undefined): VhdkitError {
+  return new VhdkitError('IO_FAILED', `${INPUT_NAME} ${what}`, {
+    operation: `read ${INPUT_NAME}`,
+    context: { length, ...(expected === undefined ? {} : { expected }) },
+    hint,
+  });
+}

@@ -1,0 +1,135 @@
+/**
+ * Streams that go straight to their target: raw disks onto raw targets, and raw disks of known size into
+ * images.
+ *
+ * Invariant: one pass, nothing is spooled; zeros become holes or unallocated blocks. The target appears
+ * under its name only when the stream ended where it should.
+ */
+import { isVhdkitError, VhdkitError } from '../../base/errors.js';
+import type { DiskImage, FormatId, ImageType } from '../../formats/disk-image.js';
+import { createImage, openImage } from '../../formats/registry.js';
+import { MemoryFile } from '../../io/memory-file.js';
+import type { Host } from '../host.js';
+import { type OpenTarget, openTarget } from '../target.js';
+import { imageOptions } from './plan.js';
+import { eachBlock, type FillOptions, fill, INPUT_NAME, plainTarget } from './stream-fill.js';
+import type { ConvertOptions, ConvertResult } from './types.js';
+
+interface Landed {
+  /** Bytes of the stream, and of them those that were written. */
+  length: number;
+  written: number;
+  type: ImageType;
+  virtualSize: number;
+  fileSize: number;
+}
+
+/** True when the stream needs no spool. */
+export function goesStraight({ input, from, inputSize, output }: ConvertOptions, to: FormatId): boolean {
+  if (!input || from !== 'raw') return false;
+  return to === 'raw' || (inputSize !== undefined && !output);
+}
+
+/**
+ * @throws ALREADY_EXISTS, INVALID_ARGUMENT, TARGET_TOO_SMALL, NO_SPACE, CANCELLED, IO_FAILED
+ */
+export async function convertStraight(
+  host: Host,
+  options: ConvertOptions,
+  to: FormatId,
+): Promise<ConvertResult> {
+  const started = host.clock.now();
+  const { length, written, type, virtualSize, fileSize } = options.output
+    ? await pass(options)
+    : await land(host, options, to);
+  return {
+    source: options.source,
+    target: options.target,
+    from: 'raw',
+    to,
+    type,
+    virtualSize,
+    fileSize,
+    bytes: { shared: 0, kernelCopied: 0, buffered: written, zeroed: length - written },
+    elapsedMs: host.clock.now() - started,
+    dryRun: false,
+    warnings: [],
+  };
+}
+
+function fillOptions({ inputSize, signal, progress }: ConvertOptions): FillOptions {
+  if (!progress || inputSize === undefined) return { expected: inputSize, signal };
+  return { expected: inputSize, signal, onProgress: (done) => progress.update(done, inputSize) };
+}
+
+/** From stream to stream: raw stays raw. */
+async function pass(options: ConvertOptions): Promise<Landed> {
+  const { input, output } = options;
+  if (!input || !output) return nothingToDo();
+  const length = await eachBlock(input, fillOptions(options), (block) => output.write(block));
+  return { length, written: length, type: 'fixed', virtualSize: length, fileSize: length };
+}
+
+async function land(host: Host, options: ConvertOptions, to: FormatId): Promise<Landed> {
+  const target = await openTarget(host, options.target, { force: options.force ?? false });
+  try {
+    return await (options.inputSize === undefined
+      ? landRaw(target, options)
+      : landImage(host, target, options, to, options.inputSize));
+  } catch (error) {
+    await target.discard();
+    throw isVhdkitError(error) && error.code === 'TARGET_TOO_SMALL' ? tooSmall(options.target, error) : error;
+  }
+}
+
+/** A raw target grows with the stream. */
+async function landRaw(target: OpenTarget, options: ConvertOptions): Promise<Landed> {
+  const { input } = options;
+  if (!input) return nothingToDo();
+  const { file } = target;
+  const { length, written } = await fill(input, plainTarget(file), fillOptions(options));
+  if (file.kind !== 'device') await file.truncate(length);
+  await target.publish();
+  return { length, written, type: 'fixed', virtualSize: length, fileSize: length };
+}
+
+async function landImage(
+  host: Host,
+  target: OpenTarget,
+  options: ConvertOptions,
+  to: FormatId,
+  size: number,
+): Promise<Landed> {
+  const { input } = options;
+  if (!input) return nothingToDo();
+  const image = await createImage(target.file, to, imageOptions(host, await standIn(size), to, options));
+  const { length, written } = await fill(input, image, fillOptions(options));
+  await image.flush();
+  const fileSize = image.file.size();
+  await target.publish();
+  return { length, written, type: image.type, virtualSize: image.virtualSize, fileSize };
+}
+
+/** A disk of the stream's size, for the questions that are asked of a source. */
+async function standIn(size: number): Promise<DiskImage> {
+  const file = new MemoryFile(new Uint8Array(0), INPUT_NAME);
+  await file.truncate(size);
+  return openImage(file, { format: 'raw' });
+}
+
+function nothingToDo(): never {
+  throw new VhdkitError('INVALID_ARGUMENT', 'There is no stream to read', {
+    operation: `read ${INPUT_NAME}`,
+  });
+}
+
+function tooSmall(path: string, cause: VhdkitError): VhdkitError {
+  return new VhdkitError('TARGET_TOO_SMALL', cause.message, {
+    operation: 'write stream',
+    context: { ...cause.context, path },
+    cause,
+    hint:
+      cause.hint ??
+      `${INPUT_NAME} is larger than the device: use a larger one. What was on it is overwritten.`,
+  });
+}
