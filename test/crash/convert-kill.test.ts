@@ -1,0 +1,135 @@
+/**
+ * Conversions killed at random moments (kill -9): either nothing is there under the final name, or all of
+ * it; going on afterwards ends byte-equal and does not read again what a checkpoint holds.
+ */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import * as fs from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { FileSystem } from '../../src/io/file-system.js';
+import type { RandomAccessFile } from '../../src/io/random-access-file.js';
+import { convert } from '../../src/operations/convert.js';
+import { hash } from '../../src/operations/hash.js';
+import { type Host, systemHost } from '../../src/operations/host.js';
+import { seededBytes } from '../support/sample-disk.js';
+import { testFolder } from '../support/tmp.js';
+
+const MiB = 1024 * 1024;
+const SIZE = 128 * MiB;
+const ROUNDS = 100;
+const CHILD = path.resolve(import.meta.dirname, '../support/convert-child.mjs');
+
+/** Every other MiB holds data, so that there are many places to stop at. */
+async function makeSource(file: string): Promise<string> {
+  const handle = await fs.open(file, 'w');
+  const block = seededBytes(MiB, 7);
+  const digest = createHash('sha256');
+  const zeros = Buffer.alloc(MiB);
+  for (let at = 0; at < SIZE; at += 2 * MiB) {
+    block.writeUInt32LE(at / MiB, 0);
+    await handle.write(block, 0, MiB, at);
+    digest.update(block).update(zeros);
+  }
+  await handle.truncate(SIZE);
+  await handle.close();
+  return digest.digest('hex');
+}
+
+/** Runs the child and kills it some time after it began to work. Answers whether it got to the end. */
+function runAndKill(options: object, delay: number): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [CHILD, JSON.stringify(options)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (said === '') setTimeout(() => child.kill('SIGKILL'), delay);
+      said += chunk.toString();
+    });
+    child.on('error', reject);
+    child.on('close', () => resolve(said.includes('done')));
+  });
+}
+
+/** A host that counts what is read from one file. */
+function countingHost(counted: string): { host: Host; read: () => number } {
+  let bytes = 0;
+  const host = systemHost();
+  const fileSystem: FileSystem = {
+    ...host.fileSystem,
+    async open(name, options) {
+      const file = await host.fileSystem.open(name, options);
+      if (name !== counted) return file;
+      const read: RandomAccessFile['read'] = async (buffer, offset) => {
+        const count = await file.read(buffer, offset);
+        bytes += count;
+        return count;
+      };
+      return new Proxy(file, {
+        get: (target, key) => {
+          if (key === 'read') return read;
+          const value: unknown = Reflect.get(target, key, target);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
+    },
+  };
+  return { host: { ...host, fileSystem }, read: () => bytes };
+}
+
+const kinds = [
+  { to: 'raw' },
+  { to: 'vhd', type: 'dynamic' },
+  { to: 'vhdx', type: 'dynamic' },
+  { to: 'vhdx', type: 'fixed' },
+  { to: 'vhd', type: 'fixed' },
+] as const;
+
+describe('a conversion that is killed', () => {
+  it(`leaves nothing, or can be continued, at ${ROUNDS} moments`, { timeout: 400_000 }, async () => {
+    const folder = testFolder('kill');
+    const source = path.join(folder, 'source.img');
+    const expected = await makeSource(source);
+    let continued = 0;
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const kind = kinds[round % kinds.length];
+      const target = path.join(folder, `target-${round}.${kind?.to}`);
+      const options = {
+        source,
+        target,
+        ...kind,
+        provider: 'buffered',
+        resume: true,
+        checkpointInterval: 2,
+      } as const;
+      // Up to three kills in a row, at moments spread over the time a whole run takes.
+      let complete = false;
+      for (let kill = 0; kill <= round % 3 && !complete; kill += 1) {
+        complete = await runAndKill(options, ((round * 37) % 101) * 3);
+        const exists = (await fs.stat(target).catch(() => undefined)) !== undefined;
+        // Whatever has the final name is complete: its hash is compared below.
+        if (complete) expect(exists).toBe(true);
+        complete = exists;
+      }
+      if (!complete) {
+        const { host, read } = countingHost(source);
+        const result = await convert(host, options);
+        const position = result.resumed?.position ?? 0;
+        expect(result.resumed?.reason).toBeUndefined();
+        if (position > 0) continued += 1;
+        const left = Math.ceil((SIZE - position) / 2 / MiB) * MiB;
+        // Probing the format reads some KiB of the head and tail.
+        expect(read()).toBeLessThanOrEqual(left + MiB);
+        const { shared, kernelCopied, buffered, zeroed } = result.bytes;
+        expect(shared + kernelCopied + buffered + zeroed).toBe(SIZE);
+      }
+      expect((await hash(systemHost(), { path: target, format: kind?.to ?? 'raw' })).sha256).toBe(expected);
+      const left = (await fs.readdir(folder)).filter((name) => name.startsWith('.'));
+      expect(left).toEqual([]);
+      await fs.rm(target);
+    }
+    // The test must have met what it is about.
+    expect(continued).toBeGreaterThan(ROUNDS / 10);
+  });
+});
