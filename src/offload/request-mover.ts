@@ -16,6 +16,7 @@ import type { Ladder, Rung } from './ladder.js';
 import type { OffloadProvider, OffloadWriteRequest } from './offload-provider.js';
 import { SHORT_ZEROS } from './pieces.js';
 import { advance, type CopyRequest, type Request, type ZeroRequest } from './plan.js';
+import type { RateLimit } from './rate-limit.js';
 import { runLimited } from './run-limited.js';
 import type { Tally } from './tally.js';
 import { ZERO_TOKEN } from './token-codec.js';
@@ -33,6 +34,8 @@ export interface MoverParts {
   tally: Tally;
   /** Zeros need no writing. */
   unwrittenIsZero: boolean;
+  /** Asked before bytes are read here; the providers of the ladder keep to it by themselves. */
+  rateLimit: RateLimit | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -132,7 +135,7 @@ export class RequestMover {
 
   /** One write for many short requests that are adjacent in the target. */
   async #gather(job: Extract<Job, { kind: 'gather' }>): Promise<void> {
-    const { gatherer, pool, tally } = this.#parts;
+    const { gatherer, pool, rateLimit, signal, tally } = this.#parts;
     const [first] = job.requests;
     const last = job.requests.at(-1);
     if (!first) return;
@@ -143,6 +146,7 @@ export class RequestMover {
       await this.#zero(last);
     }
     const parts = partsOf(job.requests);
+    await rateLimit?.take(payloadOf(parts), signal);
     await pool.with(async (buffer) => {
       const bytes = buffer.subarray(0, job.length);
       await gatherer.fill(bytes, parts);
@@ -218,6 +222,10 @@ function isAligned(request: CopyRequest, rung: Rung): boolean {
 function checkLength(done: number, asked: number): number {
   if (done >= 1 && done <= asked) return done;
   throw new BugError(`a provider did ${done} of ${asked} bytes`);
+}
+
+function payloadOf(parts: readonly Part[]): number {
+  return parts.reduce((sum, { source, length }) => sum + (source ? length : 0), 0);
 }
 
 function partsOf(requests: readonly Request[]): Part[] {

@@ -48,6 +48,7 @@ export class ScanMover {
   }
 
   async run(group: Group, ticket: Ticket): Promise<void> {
+    await this.#parts.rateLimit?.take(payloadOf(group.pieces), this.#parts.signal);
     const buffer = await this.#parts.pool.acquire();
     let held = true;
     try {
@@ -80,7 +81,11 @@ export class ScanMover {
       for (const span of prepared) await span.prepared.abort().catch(() => undefined);
       throw error;
     }
-    if (this.#parts.unwrittenIsZero) this.#parts.tally.add('zero', lengthOf(gapsOf(group, runs)));
+    const { tally, unwrittenIsZero } = this.#parts;
+    const moved = runs.flatMap((run) => clipPieces(group.pieces, run.offset, run.length));
+    const payload = payloadOf(group.pieces) - payloadOf(moved);
+    // Where zeros must be written, the mover has counted them; the reading it knows nothing of.
+    tally.addScannedZeros(unwrittenIsZero ? lengthOf(gapsOf(group, runs)) : 0, payload);
   }
 
   /** Runs that share a block of the target are prepared together: a block is prepared once at a time. */
@@ -142,6 +147,10 @@ function writesOf(span: PreparedSpan): Place[] {
 
 function lengthOf(pieces: readonly Piece[]): number {
   return pieces.reduce((sum, { length }) => sum + length, 0);
+}
+
+function payloadOf(pieces: readonly Piece[]): number {
+  return lengthOf(pieces.filter(({ state }) => state === 'data'));
 }
 
 /** What of the range no run covers. */

@@ -20,13 +20,14 @@ import { type DataPiece, type Group, groups, type Policy, refine, SCAN_WINDOW } 
 import { planRequests } from './plan.js';
 import { PreparedWrites, type Ticket, Turnstile } from './prepared-writes.js';
 import { standardProviders } from './provider-set.js';
+import { limited } from './rate-limit.js';
 import { type MoverParts, RequestMover } from './request-mover.js';
 import { Lanes } from './run-limited.js';
 import { ScanMover } from './scan-mover.js';
 import { HoleFinder, Sources } from './sources.js';
 import { Tally } from './tally.js';
 import type { TokenManager } from './token-manager.js';
-import type { BytesMoved, TransferOptions, TransferTarget } from './transfer-types.js';
+import type { BytesMoved, Forecast, TransferOptions, TransferTarget } from './transfer-types.js';
 
 /** Buffers of one scan window each: 6 MiB, 8 MiB with the scratch buffers for short parts. */
 const BUFFER_COUNT = 6;
@@ -65,9 +66,28 @@ export async function forecast(
   extents: AsyncIterable<Extent>,
   target: TransferTarget,
   options: SessionOptions,
-): Promise<BytesMoved> {
+): Promise<Forecast> {
   const session = new Session(target, options);
   return session.forecast(extents);
+}
+
+/** Counts the allocation units that ranges in disk order touch. */
+class BlockCounter {
+  readonly #blockSize: number | undefined;
+  /** Index behind the last unit counted. */
+  #next = 0;
+  count = 0;
+
+  constructor(blockSize: number | undefined) {
+    this.#blockSize = blockSize;
+  }
+
+  note(offset: number, length: number): void {
+    if (this.#blockSize === undefined) return;
+    const first = Math.max(this.#next, Math.floor(offset / this.#blockSize));
+    this.#next = Math.floor((offset + length - 1) / this.#blockSize) + 1;
+    this.count += this.#next - first;
+  }
 }
 
 class Session {
@@ -85,15 +105,20 @@ class Session {
   readonly #turnstile = new Turnstile();
 
   constructor(target: TransferTarget, options: SessionOptions) {
-    const { manager, signal } = options;
+    const { manager, signal, rateLimit } = options;
     const pool = new BufferPool(SCAN_WINDOW, BUFFER_COUNT);
     const providers = options.providers ?? standardProviders(manager, pool);
     this.#target = target;
     this.#options = options;
     this.#signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
-    this.#tally = new Tally(options.onProgress);
+    this.#tally = new Tally(options.onProgress, options.onCost);
     this.#sources = new Sources(manager, target.file);
-    this.#ladder = new Ladder(providers, options.provider);
+    const paced = providers.map((provider) =>
+      rateLimit && (provider.id === 'kernel' || provider.id === 'buffered')
+        ? limited(provider, rateLimit)
+        : provider,
+    );
+    this.#ladder = new Ladder(paced, options.provider);
     this.#writes = new PreparedWrites(target);
     const parts: MoverParts = {
       ladder: this.#ladder,
@@ -102,6 +127,7 @@ class Session {
       pool,
       tally: this.#tally,
       unwrittenIsZero: target.unwrittenIsZero,
+      rateLimit,
       signal: this.#signal,
     };
     this.#mover = new RequestMover(parts);
@@ -127,16 +153,20 @@ class Session {
     }
   }
 
-  async forecast(extents: AsyncIterable<Extent>): Promise<BytesMoved> {
+  async forecast(extents: AsyncIterable<Extent>): Promise<Forecast> {
+    const blocks = new BlockCounter(this.#target.blockSize);
+    let scanned = 0;
     try {
       for await (const group of this.#groups(extents)) {
         throwIfAborted(this.#options.signal, 'transfer');
+        if (group.kind !== 'zero') blocks.note(group.offset, group.length);
+        if (group.kind === 'scan') scanned += group.length;
         for (const piece of group.pieces) {
           if (piece.state === 'zero') this.#tally.add('zero', piece.length);
           else this.#forecastPiece(piece);
         }
       }
-      return this.#tally.moved;
+      return { bytes: this.#tally.moved, blocks: blocks.count, scanned };
     } finally {
       await this.#sources.release();
     }

@@ -3,6 +3,7 @@
  */
 import type { PreparedWrite } from '../block/extent.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
+import type { RateLimit } from './rate-limit.js';
 
 /** Which means may be used. `auto`: the cheapest that works; the others: only that one (edges excepted). */
 export type ProviderChoice = 'auto' | 'reflink' | 'kernel' | 'buffered';
@@ -41,4 +42,17 @@ export interface TransferOptions {
   signal?: AbortSignal;
   /** Called with the bytes of the disk dealt with so far (monotonic). */
   onProgress?: (done: number) => void;
+  /** Called, before `onProgress`, with the bytes of payload just read or copied; shared ones cost nothing. */
+  onCost?: (bytes: number) => void;
+  /** Limits the bytes read and copied. One for all sessions that are to keep to it together. */
+  rateLimit?: RateLimit;
+}
+
+/** What a transfer would do. */
+export interface Forecast {
+  bytes: BytesMoved;
+  /** Allocation units of the target that would be written to; 0 where it has none. */
+  blocks: number;
+  /** Payload that would be looked at, and is counted as not zero: `bytes` and `blocks` are upper bounds. */
+  scanned: number;
 }

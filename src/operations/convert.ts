@@ -7,12 +7,13 @@
  *
  * Moving the bytes is the offload session's business, where they go is the target format's.
  */
-import { walkExtents } from '../block/extent.js';
 import type { Chain } from '../formats/chain.js';
+import type { CreateImageOptions } from '../formats/disk-image.js';
 import { TokenManager } from '../offload/token-manager.js';
-import { forecast, type SessionOptions } from '../offload/transfer-session.js';
+import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
 import { type Beginning, begin } from './convert/begin.js';
+import { type Preview, preview, reporting } from './convert/forecast.js';
 import {
   assertUnchanged,
   encodeJournal,
@@ -20,7 +21,8 @@ import {
   type SourceIdentity,
   settingsOf,
 } from './convert/journal.js';
-import { CHECKPOINT_INTERVAL, MAX_REQUEST, moveDisk } from './convert/move.js';
+import { CHECKPOINT_INTERVAL, moveDisk } from './convert/move.js';
+import { paced, rateLimitOf } from './convert/pace.js';
 import { assertNotSource, examine, imageOptions } from './convert/plan.js';
 import { openSource } from './convert/source.js';
 import { convertStraight, goesStraight } from './convert/stream-in.js';
@@ -41,6 +43,7 @@ interface Job {
   settings: string;
   target: OpenTarget;
   start: Beginning;
+  session: SessionOptions;
 }
 
 /**
@@ -48,8 +51,10 @@ interface Job {
  *   INVALID_ARGUMENT, TARGET_TOO_SMALL, OFFLOAD_UNSUPPORTED, SOURCE_CHANGED, NO_SPACE, IN_USE, CANCELLED,
  *   IO_FAILED
  */
-export async function convert(host: Host, options: ConvertOptions): Promise<ConvertResult> {
+export async function convert(host: Host, asked: ConvertOptions): Promise<ConvertResult> {
   const started = host.clock.now();
+  const rateLimit = rateLimitOf(host, asked);
+  const options = rateLimit ? paced(asked, rateLimit) : asked;
   const { output } = options;
   const to = await targetFormat(host, options.target, options.to);
   if (goesStraight(options, to)) return convertStraight(host, options, to);
@@ -69,9 +74,13 @@ export async function convert(host: Host, options: ConvertOptions): Promise<Conv
     let job: Job | undefined;
     try {
       const start = await begin({ target, to, options: made, sources, settings });
-      job = { host, options, chain, sources, settings, target, start };
-      const bytes = options.dryRun ? await preview(job) : await move(job);
       const { image } = start;
+      const session = sessionOptions(host, options);
+      if (rateLimit) session.rateLimit = rateLimit;
+      job = { host, options, chain, sources, settings, target, start, session };
+      const outcome = options.dryRun
+        ? await rehearse(job, made)
+        : { bytes: await move(job), fileSize: await finish(job) };
       const result: ConvertResult = {
         source: options.source,
         target: options.target,
@@ -79,8 +88,7 @@ export async function convert(host: Host, options: ConvertOptions): Promise<Conv
         to,
         type: image.type,
         virtualSize: image.virtualSize,
-        fileSize: await finish(job),
-        bytes,
+        ...outcome,
         elapsedMs: host.clock.now() - started,
         dryRun: options.dryRun ?? false,
         warnings,
@@ -96,32 +104,36 @@ export async function convert(host: Host, options: ConvertOptions): Promise<Conv
   }
 }
 
-function sessionOptions({ host, options, chain }: Job): SessionOptions {
-  const { progress, signal } = options;
+function sessionOptions(host: Host, options: ConvertOptions): SessionOptions {
   const session: SessionOptions = {
     provider: options.provider ?? 'auto',
     zeros: options.zeros ?? 'auto',
     manager: new TokenManager({ clock: host.clock, random: host.random }),
   };
-  if (signal) session.signal = signal;
-  if (progress) session.onProgress = (done) => progress.update(done, chain.virtualSize);
+  if (options.signal) session.signal = options.signal;
   return session;
 }
 
-function preview(job: Job): Promise<BytesMoved> {
-  const range = { offset: 0, length: job.chain.virtualSize };
-  return forecast(walkExtents(job.chain, range, MAX_REQUEST), job.start.image, sessionOptions(job));
+/** A dry run: what would be done. The target vanishes. */
+async function rehearse(job: Job, made: CreateImageOptions): Promise<Preview> {
+  const { chain, session, start, target } = job;
+  const foreseen = await preview({ chain, session, image: start.image }, made);
+  await target.discard();
+  return foreseen;
 }
 
 async function move(job: Job): Promise<BytesMoved> {
-  const { host, options, chain, sources, settings, target, start } = job;
+  const { host, options, chain, sources, settings, target, start, session } = job;
   const { resumable } = target;
+  const { image, position } = start;
+  const { progress } = options;
+  const reports = progress ? await reporting({ chain, session, image }, position, progress) : {};
   const bytes = await moveDisk({
     source: chain,
-    target: start.image,
-    session: sessionOptions(job),
+    target: image,
+    session: { ...session, ...reports },
     clock: host.clock,
-    position: start.position,
+    position,
     bytes: start.bytes,
     interval: options.checkpointInterval ?? CHECKPOINT_INTERVAL,
     ...(resumable && {
@@ -136,14 +148,9 @@ async function move(job: Job): Promise<BytesMoved> {
   return bytes;
 }
 
-/** Completes the target and gives it its name; in a dry run it vanishes. Returns its length in bytes. */
-async function finish({ target, start, options }: Job): Promise<number> {
+/** Completes the target and gives it its name. Returns its length in bytes. */
+async function finish({ target, start }: Job): Promise<number> {
   const { image } = start;
-  if (options.dryRun) {
-    const size = image.file.size();
-    await target.discard();
-    return size;
-  }
   await image.flush();
   const size = image.file.size();
   await target.publish();

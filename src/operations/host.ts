@@ -3,6 +3,7 @@
  */
 import { type Clock, systemClock } from '../base/clock.js';
 import { type RandomSource, systemRandom } from '../base/random.js';
+import { systemTimer, type Timer } from '../base/timer.js';
 import type { FileSystem } from '../io/file-system.js';
 import { nodeFileSystem } from '../io/node-file-system.js';
 
@@ -10,15 +11,25 @@ export interface Host {
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
   readonly random: RandomSource;
+  readonly timer: Timer;
 }
 
 /** The real machine. */
 export function systemHost(): Host {
-  return { fileSystem: nodeFileSystem, clock: systemClock, random: systemRandom };
+  return { fileSystem: nodeFileSystem, clock: systemClock, random: systemRandom, timer: systemTimer };
 }
 
 /** Reports how far long work has got. */
 export interface ProgressSink {
+  /** True for a sink that wants `work`: finding it out beforehand costs a walk over the tables. */
+  readonly estimates?: boolean;
   /** Bytes done of the total, in units of the virtual disk; called often, must be cheap. */
-  update(done: number, total: number): void;
+  update(done: number, total: number, work?: Work): void;
+}
+
+/** Bytes that cost time, because they are read or copied; what is shared or zero costs next to none. */
+export interface Work {
+  done: number;
+  /** An estimate until everything is done; never less than `done`. */
+  total: number;
 }

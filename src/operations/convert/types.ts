@@ -40,6 +40,8 @@ export interface ConvertOptions {
   tempDir?: string;
   /** The target as a stream; `target` is only its name then. `to` must be given. */
   output?: ByteSink;
+  /** Bytes per second that may be read or copied at most. */
+  rate?: number;
   /** Told what a person should know while it goes on. */
   notice?: (text: string) => void;
   signal?: AbortSignal;
@@ -60,4 +62,18 @@ export interface ConvertResult {
   warnings: readonly Finding[];
   /** With `resume`: where this run took up the work (0: at the start), and why not further on. */
   resumed?: { position: number; reason?: string };
+/** What a dry run foresees besides bytes. */
+export interface ConversionPlan {
+  /** Bytes; null where the target has no blocks. */
+  blockSize: number | null;
+  /** Blocks that would be allocated. */
+  blocks: number;
+  totalBlocks: number;
+  /** Payload would be searched for zeros: `bytes`, `blocks` and `fileSize` are upper bounds. */
+  atMost: boolean;
 }
+
+}
+  /** Bytes; in a dry run what it would be. */
+  /** Of a dry run. */
+  plan?: ConversionPlan;

@@ -319,7 +319,43 @@ describe('forecast', () => {
     const target = new CheckingTarget({ size: 4 * MiB });
     const said = await forecast(list(...extents), target, parts().options);
     expect(target.prepared).toEqual([]);
-    expect(await transfer(list(...extents), target, parts().options)).toEqual(said);
+    expect(await transfer(list(...extents), target, parts().options)).toEqual(said.bytes);
+  });
+
+  it('counts the blocks of the target that would be written to, each once', async () => {
+    const source = filled(8 * MiB);
+    const blocks = async (...extents: Extent[]) => {
+      const target = new CheckingTarget({ size: 8 * MiB, blockSize: MiB });
+      const said = await forecast(list(...extents), target, parts().options);
+      await transfer(list(...extents), target, parts().options);
+      const touched = new Set(
+        target.prepared.flatMap(({ offset, length }) => {
+          const [first, last] = [Math.floor(offset / MiB), Math.floor((offset + length - 1) / MiB)];
+          return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+        }),
+      );
+      expect(said.blocks).toBe(touched.size);
+      return said.blocks;
+    };
+    expect(await blocks(data(source, 0, 8 * MiB))).toBe(8);
+    const gap = { state: 'zero' as const, offset: 3 * MiB, length: 2 * MiB };
+    expect(await blocks(data(source, BLOCK, 3 * MiB - BLOCK), gap, data(source, 5 * MiB, BLOCK))).toBe(4);
+    const pieces = [0, 1, 2, 3].map((index) => data(source, index * 2 * BLOCK, BLOCK));
+    expect(await blocks(...pieces, data(source, 2 * MiB - BLOCK, 2 * BLOCK))).toBe(3);
+    expect(await blocks({ state: 'zero', offset: 0, length: 8 * MiB })).toBe(0);
+  });
+
+  it('tells how much of the payload would be looked at', async () => {
+    const source = filled(2 * MiB);
+    const extents = [data(source, 0, MiB), { state: 'zero' as const, offset: MiB, length: MiB }];
+    const say = async (zeros: 'scan' | 'holes') =>
+      (
+        await forecast(list(...extents), new CheckingTarget({ size: 2 * MiB }), {
+          ...parts().options,
+          zeros,
+        })
+      ).scanned;
+    expect([await say('scan'), await say('holes')]).toEqual([MiB, 0]);
   });
 
   it('refuses an explicit choice that can not be', async () => {
