@@ -16,7 +16,7 @@ import { seededBytes } from '../support/sample-disk.js';
 import { testFolder } from '../support/tmp.js';
 
 const MiB = 1024 * 1024;
-const SIZE = 128 * MiB;
+const SIZE = 64 * MiB;
 const ROUNDS = 100;
 const CHILD = path.resolve(import.meta.dirname, '../support/convert-child.mjs');
 
