@@ -13,6 +13,7 @@ import { type CopyFileRangeCalls, copyFileRangeCalls } from './copy-file-range.j
 import { type FallocateCalls, fallocateCalls } from './fallocate.js';
 import { type FiemapCalls, fiemapCalls } from './fiemap.js';
 import { type Library, library, libraryUnavailableReason } from './library.js';
+import { type PageCacheCalls, pageCacheCalls } from './page-cache.js';
 import { type SeekCalls, seekCalls } from './seek.js';
 
 export { Errno, errnoError, errnoName } from './errno.js';
@@ -25,6 +26,7 @@ export interface NativeCalls
     SeekCalls,
     FallocateCalls,
     BlockDeviceCalls,
+    PageCacheCalls,
     FiemapCalls {
   /** FICLONERANGE; resolves to 0 or an errno. */
   cloneRange(
@@ -55,6 +57,8 @@ export interface NativeCalls
   seekHole(fd: number, offset: number): number;
   /** PUNCH_HOLE | KEEP_SIZE, on block devices too; 0 or an errno. */
   punchHole(fd: number, offset: number, length: number): Promise<number>;
+  /** Drops the file's clean pages from memory; 0 or an errno. */
+  dropPageCache(fd: number): number;
   /** BLKZEROOUT, range in multiples of the logical sector; 0 or an errno. */
   blockZeroOut(fd: number, offset: number, length: number): Promise<number>;
   /** BLKGETSIZE64: bytes or −errno. */
@@ -75,6 +79,7 @@ function bindAll(loaded: Library): NativeCalls {
     ...seekCalls(loaded),
     ...fallocateCalls(loaded),
     ...blockDeviceCalls(loaded),
+    ...pageCacheCalls(loaded),
     ...fiemapCalls(loaded),
   };
 }

@@ -1,18 +1,21 @@
 /**
  * `hash`: the SHA-256 of a disk's content, the same for every format that holds the same disk.
  *
- * The digest is over all bytes of the virtual disk, zeros included; ranges that are not stored are fed
- * from one zero buffer and cost no reading.
+ * The digest is over all bytes of the virtual disk, zeros included, parents included. A disk consists of
+ * whole sectors: a raw file with a length that is no multiple of 512 is hashed with zeros up to the next
+ * one, which is the disk that a VHD or VHDX made of it holds. For all other raw files the digest is the
+ * one that `sha256sum` prints.
  */
-import { createHash } from 'node:crypto';
-import { throwIfAborted } from '../base/errors.js';
-import { walkExtents } from '../block/extent.js';
+import { createHash, type Hash } from 'node:crypto';
+import { roundUp } from '../base/bytes.js';
 import { type Chain, openChain } from '../formats/chain.js';
 import type { FormatId } from '../formats/disk-image.js';
-import { readDisk } from '../formats/image-reader.js';
+import { type Content, contentOf } from './content-stream.js';
 import type { Host, ProgressSink } from './host.js';
 
-const CHUNK = 1024 * 1024;
+/** Disks are made of sectors of this size, or of a multiple of it. */
+const SECTOR_BYTES = 512;
+const ZEROS = new Uint8Array(1024 * 1024);
 
 export interface HashOptions {
   path: string;
@@ -24,6 +27,7 @@ export interface HashOptions {
 export interface HashResult {
   path: string;
   format: FormatId;
+  /** Bytes that were hashed: the disk in whole sectors. */
   virtualSize: number;
   /** Lower-case hex. */
   sha256: string;
@@ -38,48 +42,45 @@ export async function hash(host: Host, options: HashOptions): Promise<HashResult
   );
   try {
     const sha256 = await hashChain(chain, options);
-    return { path: options.path, format: chain.top.format, virtualSize: chain.virtualSize, sha256 };
+    const virtualSize = roundUp(chain.virtualSize, SECTOR_BYTES);
+    return { path: options.path, format: chain.top.format, virtualSize, sha256 };
   } finally {
     await chain.close();
   }
 }
 
-/** The digest of an open chain. Reads ahead by one chunk while the last one is hashed. */
+/** A SHA-256 that is fed with pieces of a disk. */
+export class ContentDigest {
+  readonly #hash: Hash = createHash('sha256');
+
+  /** The next piece: bytes, or that many zeros. */
+  update(length: number, bytes: Uint8Array | undefined): void {
+    if (bytes) {
+      this.#hash.update(bytes);
+      return;
+    }
+    for (let done = 0; done < length; done += ZEROS.length)
+      this.#hash.update(ZEROS.subarray(0, Math.min(ZEROS.length, length - done)));
+  }
+
+  /** Lower-case hex. Nothing can be added afterwards. */
+  finish(): string {
+    return this.#hash.digest('hex');
+  }
+}
+
+/** The digest of an open chain. */
 export async function hashChain(
   chain: Chain,
   options: { signal?: AbortSignal; progress?: ProgressSink } = {},
 ): Promise<string> {
-  const digest = createHash('sha256');
-  const zeros = new Uint8Array(CHUNK);
-  const buffers = [new Uint8Array(CHUNK), new Uint8Array(CHUNK)];
+  const digest = new ContentDigest();
   const size = chain.virtualSize;
-  for await (const extent of walkExtents(chain, { offset: 0, length: size })) {
-    const end = extent.offset + extent.length;
-    let pending: Promise<Uint8Array> | undefined;
-    for (let at = extent.offset, turn = 0; at < end; at += CHUNK, turn += 1) {
-      throwIfAborted(options.signal, 'hash');
-      const count = Math.min(CHUNK, end - at);
-      if (extent.state !== 'data') {
-        digest.update(zeros.subarray(0, count));
-      } else {
-        const ready = pending ?? load(chain, buffers[turn % 2] as Uint8Array, at, count);
-        const next = at + CHUNK;
-        pending =
-          next < end
-            ? load(chain, buffers[(turn + 1) % 2] as Uint8Array, next, Math.min(CHUNK, end - next))
-            : undefined;
-        // Not awaited yet: a failure must not count as unhandled before its turn comes.
-        pending?.catch(() => undefined);
-        digest.update(await ready);
-      }
-      options.progress?.update(at + count, size);
-    }
-  }
-  return digest.digest('hex');
-}
-
-async function load(chain: Chain, buffer: Uint8Array, offset: number, length: number): Promise<Uint8Array> {
-  const part = buffer.subarray(0, length);
-  await readDisk(chain, part, offset);
-  return part;
+  const feed = ({ offset, length, bytes }: Content): void => {
+    digest.update(length, bytes);
+    options.progress?.update(offset + length, size);
+  };
+  for await (const piece of contentOf(chain, options.signal)) feed(piece);
+  digest.update(roundUp(size, SECTOR_BYTES) - size, undefined);
+  return digest.finish();
 }
