@@ -24,6 +24,7 @@ import {
 import { CHECKPOINT_INTERVAL, moveDisk } from './convert/move.js';
 import { paced, rateLimitOf } from './convert/pace.js';
 import { assertNotSource, examine, imageOptions } from './convert/plan.js';
+import { planSectors } from './convert/sectors.js';
 import { openSource } from './convert/source.js';
 import { convertStraight, goesStraight } from './convert/stream-in.js';
 import { convertToStream } from './convert/stream-out.js';
@@ -31,7 +32,7 @@ import type { ConvertOptions, ConvertResult } from './convert/types.js';
 import type { Host } from './host.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
 
-export type { ConvertOptions, ConvertResult } from './convert/types.js';
+export type { ByteSink, ConvertOptions, ConvertResult } from './convert/types.js';
 
 /** A conversion whose source and target are open. */
 interface Job {
@@ -58,14 +59,16 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
   const { output } = options;
   const to = await targetFormat(host, options.target, options.to);
   if (goesStraight(options, to)) return convertStraight(host, options, to);
-  const chain = await openSource(host, options);
+  const source = await openSource(host, options);
   try {
-    if (output) return await convertToStream(host, chain, to, { ...options, output });
-    const sources = identitiesOf(chain);
-    await assertNotSource(host, chain, options.target);
-    const warnings = await examine(chain);
-    const made = imageOptions(host, chain.top, to, options);
-    const settings = settingsOf(to, made, options.zeros ?? 'auto');
+    if (output) return await convertToStream(host, source, to, { ...options, output, started });
+    const sources = identitiesOf(source);
+    await assertNotSource(host, source, options.target);
+    const warnings = await examine(source);
+    const sectors = await planSectors(source, to, options);
+    const { chain, reblocked } = sectors;
+    const made = imageOptions(host, chain.top, to, options, sectors);
+    const settings = `${settingsOf(to, made, options.zeros ?? 'auto')}${reblocked ? ' reblocked' : ''}`;
     const target = await openTarget(host, options.target, {
       force: options.force ?? false,
       resume: options.resume ?? false,
@@ -91,7 +94,8 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
         ...outcome,
         elapsedMs: host.clock.now() - started,
         dryRun: options.dryRun ?? false,
-        warnings,
+        warnings: [...warnings, ...sectors.warnings, ...image.warnings],
+        ...(reblocked ? { reblocked } : {}),
       };
       if (options.resume) result.resumed = resumedFrom(start);
       return result;
@@ -100,7 +104,7 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
       throw error;
     }
   } finally {
-    await chain.close();
+    await source.close();
   }
 }
 

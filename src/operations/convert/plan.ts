@@ -7,6 +7,7 @@ import type { Chain } from '../../formats/chain.js';
 import type { CreateImageOptions, DiskImage, FormatId } from '../../formats/disk-image.js';
 import type { Finding } from '../../formats/finding.js';
 import type { Host } from '../host.js';
+import type { SectorPlan } from './sectors.js';
 import type { ConvertOptions } from './types.js';
 
 /** Refuses sources whose tables are wrong; returns what is odd but harmless. */
@@ -47,41 +48,42 @@ export async function assertNotSource(host: Host, chain: Chain, target: string):
   }
 }
 
+/** The source's sectors. Disks consist of whole ones; a raw file may not, and gets zeros up to the next. */
+function sameSectors(
+  { logicalSectorSize, virtualSize }: DiskImage,
+  to: FormatId,
+): Pick<SectorPlan, 'sectorSize' | 'virtualSize'> {
+  if (to === 'raw') return { sectorSize: undefined, virtualSize };
+  return { sectorSize: logicalSectorSize, virtualSize: roundUp(virtualSize, logicalSectorSize) };
+}
+
 /** What the new image is to be: as asked, and otherwise like the source. */
 export function imageOptions(
   host: Host,
   source: DiskImage,
   to: FormatId,
   options: ConvertOptions,
+  sectors: Pick<SectorPlan, 'sectorSize' | 'virtualSize'> = sameSectors(source, to),
 ): CreateImageOptions {
   const type = options.type ?? (to === 'raw' ? 'fixed' : 'dynamic');
-  const sector = source.logicalSectorSize;
   if (to === 'raw' && (type === 'dynamic' || options.blockSize !== undefined)) {
     throw new VhdkitError('INVALID_ARGUMENT', 'A raw image has neither a dynamic type nor a block size', {
       operation: 'create image',
       hint: 'Leave --type and --block-size away; raw images are sparse by themselves.',
     });
   }
-  if (to === 'vhd' && sector !== 512) {
-    throw new VhdkitError(
-      'UNSUPPORTED',
-      `${source.file.path} has ${sector}-byte sectors, VHD knows only 512`,
-      {
-        operation: 'create image',
-        context: { path: source.file.path, sectorSize: sector },
-        hint: 'Its partition table counts in large sectors and would be misread. Choose -O vhdx or -O raw.',
-      },
-    );
-  }
   const made: CreateImageOptions = {
     type,
-    // Disks consist of whole sectors; a raw file may not, and gets zeros up to the next one.
-    virtualSize: to === 'raw' ? source.virtualSize : roundUp(source.virtualSize, sector),
+    virtualSize: sectors.virtualSize,
     clock: host.clock,
     random: host.random,
   };
-  if (to === 'vhdx') made.logicalSectorSize = sector;
-  if (to === 'vhdx' && source.format === 'vhdx') made.physicalSectorSize = source.physicalSectorSize;
+  if (to === 'vhdx') made.logicalSectorSize = sectors.sectorSize ?? source.logicalSectorSize;
+  if (to === 'vhdx' && source.format === 'vhdx') {
+    // A physical sector is never smaller than a logical one.
+    const larger = made.logicalSectorSize === 4096 || source.physicalSectorSize === 4096;
+    made.physicalSectorSize = larger ? 4096 : 512;
+  }
   if (options.blockSize !== undefined) made.blockSize = options.blockSize;
   return made;
 }

@@ -25,8 +25,12 @@ interface Landed {
 }
 
 /** True when the stream needs no spool. */
-export function goesStraight({ input, from, inputSize, output }: ConvertOptions, to: FormatId): boolean {
+export function goesStraight(options: ConvertOptions, to: FormatId): boolean {
+  const { input, from, inputSize, output } = options;
   if (!input || from !== 'raw') return false;
+  // The partition table at the end of the disk must be seen before the first byte is written.
+  if (options.reblock || options.sectorSize !== undefined || options.sourceSectorSize !== undefined)
+    return false;
   return to === 'raw' || (inputSize !== undefined && !output);
 }
 

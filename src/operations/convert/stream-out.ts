@@ -24,6 +24,7 @@ import { HoleFinder, Sources } from '../../offload/sources.js';
 import { TokenManager } from '../../offload/token-manager.js';
 import type { Host } from '../host.js';
 import { examine, imageOptions } from './plan.js';
+import { planSectors } from './sectors.js';
 import type { ByteSink, ConvertOptions, ConvertResult } from './types.js';
 
 /** What messages call the stream that is written. */
@@ -60,14 +61,15 @@ interface Window {
  */
 export async function convertToStream(
   host: Host,
-  chain: Chain,
+  source: Chain,
   to: FormatId,
-  options: ConvertOptions & { output: ByteSink },
+  options: ConvertOptions & { output: ByteSink; started: number },
 ): Promise<ConvertResult> {
-  const started = host.clock.now();
-  const warnings = await examine(chain);
+  const warnings = await examine(source);
+  const sectors = await planSectors(source, to, options);
+  const { chain, reblocked } = sectors;
   const layout = new LayoutFile(OUTPUT_NAME);
-  const image = await createImage(layout, to, imageOptions(host, chain.top, to, options));
+  const image = await createImage(layout, to, imageOptions(host, chain.top, to, options, sectors));
   const manager = new TokenManager({ clock: host.clock, random: host.random });
   const stream = new Stream({ chain, image, layout, manager, options });
   try {
@@ -83,9 +85,10 @@ export async function convertToStream(
       virtualSize: image.virtualSize,
       fileSize: layout.size(),
       bytes: { shared: 0, kernelCopied: 0, buffered, zeroed: chain.virtualSize - buffered },
-      elapsedMs: host.clock.now() - started,
+      elapsedMs: host.clock.now() - options.started,
       dryRun: options.dryRun ?? false,
-      warnings,
+      warnings: [...warnings, ...sectors.warnings, ...image.warnings],
+      ...(reblocked ? { reblocked } : {}),
     };
   } finally {
     await stream.close();

@@ -1,7 +1,7 @@
 /**
  * What `convert` is told and what it answers. Types only.
  */
-import type { FormatId, ImageType } from '../../formats/disk-image.js';
+import type { FormatId, ImageType, SectorSize } from '../../formats/disk-image.js';
 import type { Finding } from '../../formats/finding.js';
 import type { BytesMoved, ProviderChoice, ZeroPolicy } from '../../offload/transfer-types.js';
 import type { ProgressSink } from '../host.js';
@@ -12,6 +12,14 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }
 
+/** A partition table rewritten for another sector size. Sizes in bytes. */
+export interface Reblocked {
+  table: 'GPT' | 'MBR';
+  from: SectorSize;
+  to: SectorSize;
+  partitions: number;
+}
+
 export interface ConvertOptions {
   source: string;
   target: string;
@@ -20,12 +28,20 @@ export interface ConvertOptions {
   type?: 'dynamic' | 'fixed';
   /** Bytes. */
   blockSize?: number;
+  /** Logical sector size of the target: recorded in a VHDX; of a raw target, what it will be read with. */
+  sectorSize?: SectorSize;
+  /** Sector size that a raw source was made for; otherwise found from where its GPT lies, else 512. */
+  sourceSectorSize?: SectorSize;
+  /** Rewrite the partition table when the sector size changes; without it such a disk is refused. */
+  reblock?: boolean;
   provider?: ProviderChoice;
   zeros?: ZeroPolicy;
   /** Replace an existing file, or write to a device. */
   force?: boolean;
   /** Change nothing; the result's `bytes` is a forecast. */
   dryRun?: boolean;
+  /** Bytes per second that may be read or copied at most. */
+  rate?: number;
   /** Go on with what an interrupted run left, and keep what this one did if it fails. */
   resume?: boolean;
   /** Convert the source as it is at this moment, from extent-sharing clones of its files. */
@@ -40,28 +56,12 @@ export interface ConvertOptions {
   tempDir?: string;
   /** The target as a stream; `target` is only its name then. `to` must be given. */
   output?: ByteSink;
-  /** Bytes per second that may be read or copied at most. */
-  rate?: number;
   /** Told what a person should know while it goes on. */
   notice?: (text: string) => void;
   signal?: AbortSignal;
   progress?: ProgressSink;
 }
 
-export interface ConvertResult {
-  source: string;
-  target: string;
-  from: FormatId;
-  to: FormatId;
-  type: ImageType;
-  virtualSize: number;
-  fileSize: number;
-  bytes: BytesMoved;
-  elapsedMs: number;
-  dryRun: boolean;
-  warnings: readonly Finding[];
-  /** With `resume`: where this run took up the work (0: at the start), and why not further on. */
-  resumed?: { position: number; reason?: string };
 /** What a dry run foresees besides bytes. */
 export interface ConversionPlan {
   /** Bytes; null where the target has no blocks. */
@@ -73,7 +73,23 @@ export interface ConversionPlan {
   atMost: boolean;
 }
 
-}
+export interface ConvertResult {
+  source: string;
+  target: string;
+  from: FormatId;
+  to: FormatId;
+  type: ImageType;
+  virtualSize: number;
   /** Bytes; in a dry run what it would be. */
+  fileSize: number;
+  bytes: BytesMoved;
+  elapsedMs: number;
+  dryRun: boolean;
   /** Of a dry run. */
   plan?: ConversionPlan;
+  warnings: readonly Finding[];
+  /** Present when the partition table was rewritten for other sectors. */
+  reblocked?: Reblocked;
+  /** With `resume`: where this run took up the work (0: at the start), and why not further on. */
+  resumed?: { position: number; reason?: string };
+}
