@@ -4,6 +4,12 @@ import { blockSizeFlag, Flags, forceFlag, fromFlag, pathArg, size, toFlag, typeF
 import type { Style } from '../render/style.js';
 import { streamsOf } from '../streams.js';
 
+const sectorSize = Flags.option({ options: ['512', '4096'] as const });
+
+function sectorBytes(text: '512' | '4096'): 512 | 4096 {
+  return text === '512' ? 512 : 4096;
+}
+
 export default class Convert extends BaseCommand {
   static override summary = 'Convert a disk to another format, sharing extents where the storage can.';
   static override description =
@@ -29,6 +35,10 @@ export default class Convert extends BaseCommand {
       description: 'And back',
       command: 'zstd -dc disk.raw.zst | <%= config.bin %> convert - disk.vhdx -f raw --size 20G',
     },
+    {
+      description: 'Gently, on a machine with other work',
+      command: '<%= config.bin %> convert disk.vhdx disk.vhd --rate 50M',
+    },
     { description: 'What would happen', command: '<%= config.bin %> convert disk.vhd disk.vhdx --dry-run' },
   ];
   static override args = {
@@ -40,6 +50,18 @@ export default class Convert extends BaseCommand {
     to: toFlag,
     type: typeFlag,
     'block-size': blockSizeFlag,
+    'sector-size': sectorSize({
+      summary: 'Logical sector size of the target; without it, that of the disk. VHD: always 512.',
+    }),
+    'source-sector-size': sectorSize({
+      summary: 'Sector size a raw source was made for; without it, where its GPT lies tells, else 512.',
+    }),
+    reblock: Flags.boolean({
+      summary: 'Rewrite the partition table where the sector size changes.',
+      description:
+        'GPT (both copies) or MBR; partitions stay where they are to the byte. Without this, a disk whose ' +
+        'partitions would not be found on the target is refused.',
+    }),
     provider: Flags.option({
       options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
       default: 'auto' as const,
@@ -67,6 +89,10 @@ export default class Convert extends BaseCommand {
       helpValue: '<folder>',
       summary: 'Where stdin is spooled if it must be; beside the target, or in TMPDIR, if not given.',
     }),
+    rate: size({
+      summary: 'Bytes per second to read or copy at most (50M); shared extents and holes are free.',
+      helpValue: '<size>',
+    }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };
 
@@ -92,7 +118,13 @@ export default class Convert extends BaseCommand {
         ...(flags.from ? { from: flags.from } : {}),
         ...(flags.to ? { to: flags.to } : {}),
         ...(flags.type ? { type: flags.type } : {}),
+        ...(flags['sector-size'] ? { sectorSize: sectorBytes(flags['sector-size']) } : {}),
+        ...(flags['source-sector-size']
+          ? { sourceSectorSize: sectorBytes(flags['source-sector-size']) }
+          : {}),
+        reblock: flags.reblock,
         ...(flags['block-size'] === undefined ? {} : { blockSize: flags['block-size'] }),
+        ...(flags.rate === undefined ? {} : { rate: flags.rate }),
       }),
     );
     await this.warnAbout(flags, result.warnings);

@@ -23,6 +23,12 @@ function resumedText({ resumed }: ConvertResult): string | undefined {
   return resumed.reason ? `no, started over: ${resumed.reason}` : 'no, nothing was left to go on with';
 }
 
+function reblockedText({ reblocked }: ConvertResult): string | undefined {
+  if (!reblocked) return undefined;
+  const { table, from, to, partitions } = reblocked;
+  return `${table} rewritten from ${from} to ${to}-byte sectors (${partitions} partition${partitions === 1 ? '' : 's'})`;
+}
+
 export function renderConvert(result: ConvertResult, style: Style): string[] {
   const { dryRun, bytes } = result;
   const source = `${style.bold(printable(result.source))} (${result.from})`;
@@ -32,6 +38,7 @@ export function renderConvert(result: ConvertResult, style: Style): string[] {
   const fields: Field[] = [
     ['virtual size', sizeText(result.virtualSize)],
     ['file size', dryRun ? undefined : sizeText(result.fileSize)],
+    ['partition table', reblockedText(result)],
     ...bytesFields(bytes),
     ['resumed', resumedText(result)],
     ['time', dryRun ? undefined : time],
