@@ -6,18 +6,20 @@
  */
 import cliProgress from 'cli-progress';
 import { formatSize } from '../../base/bytes.js';
+import type { Work } from '../../operations/host.js';
 import { durationText } from '../render/text.js';
+import { Estimate } from './estimate.js';
 import type { Progress } from './progress.js';
-import { Speed } from './speed.js';
 
 const FRAME_MS = 100;
 /** Room for everything beside the bar and the description. */
 const TEXT_WIDTH = 64;
 
 export class BarProgress implements Progress {
+  readonly estimates = true;
   readonly #bar: cliProgress.SingleBar;
   readonly #description: string;
-  readonly #speed = new Speed(performance.now());
+  readonly #estimate = new Estimate(performance.now());
   #started = false;
   #drawnAt = Number.NEGATIVE_INFINITY;
 
@@ -39,11 +41,11 @@ export class BarProgress implements Progress {
     );
   }
 
-  update(done: number, total: number): void {
+  update(done: number, total: number, work?: Work): void {
     const now = performance.now();
     if (now - this.#drawnAt < FRAME_MS && done < total) return;
     this.#drawnAt = now;
-    this.#speed.note(done, now);
+    this.#estimate.note(done, total, now, work);
     if (this.#started) this.#bar.update(done, this.#payload(done, total));
     else this.#bar.start(total, done, this.#payload(done, total));
     this.#started = true;
@@ -55,8 +57,7 @@ export class BarProgress implements Progress {
   }
 
   #payload(done: number, total: number): Record<string, string> {
-    const { rate } = this.#speed;
-    const left = this.#speed.remainingMs(done, total);
+    const { rate, remainingMs: left } = this.#estimate;
     return {
       description: this.#description,
       moved: `${formatSize(done)} of ${formatSize(total)}`,

@@ -2,17 +2,19 @@
  * Progress as plain lines, for logs: one every two seconds and one at the end.
  */
 import { formatSize } from '../../base/bytes.js';
+import type { Work } from '../../operations/host.js';
 import { durationText } from '../render/text.js';
+import { Estimate } from './estimate.js';
 import type { Progress, ProgressOutput } from './progress.js';
-import { Speed } from './speed.js';
 
 const INTERVAL_MS = 2000;
 
 export class PlainProgress implements Progress {
+  readonly estimates = true;
   readonly #output: ProgressOutput;
   readonly #description: string;
   readonly #now: () => number;
-  readonly #speed: Speed;
+  readonly #estimate: Estimate;
   #printedAt = Number.NEGATIVE_INFINITY;
   #unprinted: { done: number; total: number } | undefined;
 
@@ -20,13 +22,13 @@ export class PlainProgress implements Progress {
     this.#output = output;
     this.#description = description;
     this.#now = now;
-    this.#speed = new Speed(now());
+    this.#estimate = new Estimate(now());
   }
 
-  update(done: number, total: number): void {
+  update(done: number, total: number, work?: Work): void {
     this.#unprinted = { done, total };
     const now = this.#now();
-    this.#speed.note(done, now);
+    this.#estimate.note(done, total, now, work);
     if (now - this.#printedAt >= INTERVAL_MS) this.#print(now);
   }
 
@@ -44,9 +46,9 @@ export class PlainProgress implements Progress {
       `${this.#description}: ${percent.toFixed(1)} %`,
       `${formatSize(done)} of ${formatSize(total)}`,
     ];
-    const rate = done < total ? this.#speed.rate : this.#speed.averageRate(done, now);
+    const rate = done < total ? this.#estimate.rate : this.#estimate.averageRate(now);
     if (rate) parts.push(`${formatSize(Math.round(rate))}/s`);
-    const left = this.#speed.remainingMs(done, total);
+    const left = this.#estimate.remainingMs;
     if (left !== undefined && done < total) parts.push(`${durationText(left)} left`);
     this.#output.write(`${parts.join(', ')}\n`);
   }

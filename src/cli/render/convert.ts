@@ -1,6 +1,6 @@
 /** `convert` as text: what was made, and how its bytes got there. */
-import type { BytesMoved } from '../../offload/transfer-types.js';
 import type { ConvertResult } from '../../operations/convert.js';
+import { planFields } from './plan.js';
 import { printable, type Style } from './style.js';
 import { durationText, type Field, fieldLines, rateText, sizeText } from './text.js';
 
@@ -8,8 +8,9 @@ function some(bytes: number): string | undefined {
   return bytes > 0 ? sizeText(bytes) : undefined;
 }
 
-function bytesFields(bytes: BytesMoved): Field[] {
+function doneFields({ bytes, fileSize }: ConvertResult): Field[] {
   return [
+    ['file size', sizeText(fileSize)],
     ['shared', some(bytes.shared)],
     ['copied in kernel', some(bytes.kernelCopied)],
     ['read and written', some(bytes.buffered)],
@@ -37,9 +38,8 @@ export function renderConvert(result: ConvertResult, style: Style): string[] {
   const time = `${durationText(result.elapsedMs)}${rate ? `, ${rate}` : ''}`;
   const fields: Field[] = [
     ['virtual size', sizeText(result.virtualSize)],
-    ['file size', dryRun ? undefined : sizeText(result.fileSize)],
     ['partition table', reblockedText(result)],
-    ...bytesFields(bytes),
+    ...(dryRun ? planFields(result) : doneFields(result)),
     ['resumed', resumedText(result)],
     ['time', dryRun ? undefined : time],
   ];

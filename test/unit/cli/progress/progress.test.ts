@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest';
 import { JsonProgress } from '../../../../src/cli/progress/json-lines.js';
 import { PlainProgress } from '../../../../src/cli/progress/plain.js';
 import { resolveKind } from '../../../../src/cli/progress/progress.js';
-import { Speed } from '../../../../src/cli/progress/speed.js';
 
 const MiB = 1024 ** 2;
 
@@ -41,7 +40,16 @@ describe('JSON lines', () => {
     progress.stop();
     const lines = screen.lines.map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(lines.map((line) => line.transferred)).toEqual([0, 200, 400, 600, 800, 1000]);
-    expect(lines.at(-1)).toEqual({ transferred: 1000, size: 1000, elapsed: 1, description: 'Converting' });
+    expect(lines.at(-1)).toEqual({
+      transferred: 1000,
+      size: 1000,
+      elapsed: 1,
+      description: 'Converting',
+      work: null,
+      rate: 1000,
+      remaining: 0,
+    });
+    expect(lines[2]).toMatchObject({ rate: 1000, remaining: 0.6 });
   });
 
   test('says nothing when nothing happened', () => {
@@ -63,21 +71,4 @@ test('plain lines tell percentage, rate and what is left', () => {
     'Comparing: 25.0 %, 4 MiB of 16 MiB, 2 MiB/s, 6.0 s left',
     'Comparing: 50.0 %, 8 MiB of 16 MiB, 2 MiB/s, 4.0 s left',
   ]);
-});
-
-describe('Speed', () => {
-  test('knows nothing before the first measurement', () => {
-    const speed = new Speed(0);
-    speed.note(MiB, 10);
-    expect(speed.rate).toBeUndefined();
-    expect(speed.remainingMs(1, 2)).toBeUndefined();
-  });
-
-  test('follows a change of pace within some seconds', () => {
-    const speed = new Speed(0);
-    for (let now = 100; now <= 5000; now += 100) speed.note(now, now);
-    expect(speed.rate).toBeCloseTo(1000);
-    for (let now = 5100; now <= 25_000; now += 100) speed.note(5000 + (now - 5000) / 10, now);
-    expect(speed.rate).toBeLessThan(150);
-  });
 });
