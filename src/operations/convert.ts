@@ -32,7 +32,7 @@ import type { ConvertOptions, ConvertResult } from './convert/types.js';
 import type { Host } from './host.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
 
-export type { ByteSink, ConvertOptions, ConvertResult } from './convert/types.js';
+export type { ByteSink, ConversionPlan, ConvertOptions, ConvertResult } from './convert/types.js';
 
 /** A conversion whose source and target are open. */
 interface Job {
