@@ -13,7 +13,7 @@ import type { Host } from '../operations/host.js';
 import { reportFailure } from './failure.js';
 import { globalFlags } from './flags.js';
 import { Interrupt } from './interrupt.js';
-import { guardStreams, writeJson, writeOut } from './output.js';
+import { endIfStuck, guardStreams, writeJson, writeOut } from './output.js';
 import type { Progress } from './progress/progress.js';
 import { makeStyle, printable, type Style, wantsColor } from './render/style.js';
 
@@ -50,6 +50,7 @@ export abstract class BaseCommand extends Command {
       command: this.id ?? '',
       ...(signal ? { signal } : {}),
     });
+    if (signal) await endIfStuck();
   }
 
   protected override async finally(error: Error | undefined): Promise<void> {

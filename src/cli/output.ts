@@ -48,6 +48,18 @@ export function writeOut(chunk: string | Uint8Array): Promise<void> {
   });
 }
 
+/**
+ * Ends the process although stdout still has bytes for a reader that takes none. Only after a signal: whoever
+ * asked us to stop does not want to wait for that reader.
+ */
+export async function endIfStuck(): Promise<void> {
+  if (process.stdout.writableLength === 0) return;
+  await new Promise<void>((resolve) => {
+    process.stderr.write('', () => resolve());
+  });
+  process.exit();
+}
+
 /** Prints the one JSON document of a command. */
 export function writeJson(result: object): Promise<void> {
   return writeOut(`${JSON.stringify({ schemaVersion: SCHEMA_VERSION, ...result }, null, 2)}\n`);

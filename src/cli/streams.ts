@@ -5,9 +5,9 @@
  * waiting for either end at once.
  */
 import { addAbortSignal } from 'node:stream';
-import { fromSystemError, throwIfAborted } from '../base/errors.js';
+import { fromSystemError, throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { FormatId } from '../formats/disk-image.js';
-import type { ConvertOptions } from '../operations/convert.js';
+import type { ByteSink, ConvertOptions } from '../operations/convert.js';
 import { writeOut } from './output.js';
 import { UsageError } from './usage-error.js';
 
@@ -43,7 +43,7 @@ export function streamsOf(source: string, target: string, flags: StreamFlags, si
   }
   if (target === '-') {
     judgeOutput(flags);
-    streams.output = { write: (bytes) => writeUntilStopped(bytes, signal) };
+    streams.output = stoppableStdout(signal);
   }
   return streams;
 }
@@ -109,18 +109,21 @@ async function* stdinChunks(signal: AbortSignal): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Waiting for a reader that takes nothing must not outlast the wish to stop. */
-async function writeUntilStopped(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
-  const stopped = new Promise<never>((_, reject) => {
-    const stop = (): void => {
-      try {
-        throwIfAborted(signal, 'write to stdout');
-      } catch (error) {
-        reject(error);
-      }
-    };
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  await Promise.race([writeOut(bytes), stopped]);
+/** stdout, with waits for its reader that end when we are asked to stop. */
+function stoppableStdout(signal: AbortSignal): ByteSink {
+  let stop: () => void = () => {};
+  signal.addEventListener('abort', () => stop(), { once: true });
+  return {
+    write: (bytes) =>
+      new Promise((resolve, reject) => {
+        stop = () => reject(cancelled(signal));
+        if (signal.aborted) stop();
+        else writeOut(bytes).then(resolve, reject);
+      }),
+  };
+}
+
+function cancelled(signal: AbortSignal): VhdkitError {
+  const operation = 'write to stdout';
+  return new VhdkitError('CANCELLED', `Cancelled: ${operation}`, { operation, cause: signal.reason });
 }

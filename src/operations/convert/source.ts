@@ -65,9 +65,12 @@ const NEEDS_SEEKING: Record<FormatId, string> = {
   vhdx: 'a VHDX is not read front to back',
 };
 
-function whySpool({ from, output }: ConvertOptions): string {
-  if (from === undefined) return 'its format is found out by its content; -f raw says that it is a raw disk';
-  if (from === 'raw' && output) return 'the tables of the new image stand in front of the data';
+function whySpool(options: ConvertOptions): string {
+  const { from, output } = options;
+  if (from === undefined) return 'its format shows only at its ends; if it is a raw disk, say -f raw';
+  if (options.reblock || options.sectorSize !== undefined)
+    return 'partition tables stand at both ends of a disk';
+  if (from === 'raw' && output) return 'the tables of the new image go out before the data';
   return NEEDS_SEEKING[from];
 }
 

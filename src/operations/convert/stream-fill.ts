@@ -32,6 +32,40 @@ export interface FillOptions {
   onProgress?: ((done: number) => void) | undefined;
 }
 
+/** The first bytes of a stream, and all of it. */
+export interface Peeked {
+  /** As many as asked for, or all there are. */
+  head: Uint8Array;
+  /** The stream from its start. */
+  stream: AsyncGenerator<Uint8Array>;
+  /** Lets go of the stream, whether or not it was read. */
+  close(): Promise<void>;
+}
+
+/** Looks at the first bytes of a stream: at least `length`, if it has them. */
+export async function peek(input: AsyncIterable<Uint8Array>, length: number): Promise<Peeked> {
+  const iterator = input[Symbol.asyncIterator]();
+  const chunks: Uint8Array[] = [];
+  for (let count = 0; count < length; ) {
+    const step = await iterator.next();
+    if (step.done) break;
+    chunks.push(step.value.slice());
+    count += step.value.length;
+  }
+  const head = Buffer.concat(chunks);
+  async function* all(): AsyncGenerator<Uint8Array> {
+    yield head;
+    for (let step = await iterator.next(); !step.done; step = await iterator.next()) yield step.value;
+  }
+  return {
+    head,
+    stream: all(),
+    async close() {
+      await iterator.return?.();
+    },
+  };
+}
+
 /** The stream in blocks of 1 MiB, the last one shorter. A block is valid until the next step. */
 export async function* streamBlocks(input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const block = new Uint8Array(BLOCK);

@@ -5,15 +5,22 @@
  * Invariant: one pass, nothing is spooled; zeros become holes or unallocated blocks. The target appears
  * under its name only when the stream ended where it should.
  */
+import { KiB } from '../../base/bytes.js';
 import { isVhdkitError, VhdkitError } from '../../base/errors.js';
-import type { DiskImage, FormatId, ImageType } from '../../formats/disk-image.js';
+import { Chain } from '../../formats/chain.js';
+import type { FormatId, ImageType } from '../../formats/disk-image.js';
+import type { Finding } from '../../formats/finding.js';
 import { createImage, openImage } from '../../formats/registry.js';
 import { MemoryFile } from '../../io/memory-file.js';
 import type { Host } from '../host.js';
 import { type OpenTarget, openTarget } from '../target.js';
 import { imageOptions } from './plan.js';
-import { eachBlock, type FillOptions, fill, INPUT_NAME, plainTarget } from './stream-fill.js';
+import { planSectors } from './sectors.js';
+import { eachBlock, type FillOptions, fill, INPUT_NAME, peek, plainTarget } from './stream-fill.js';
 import type { ConvertOptions, ConvertResult } from './types.js';
+
+/** Where the partition table is, whatever the sector size. */
+const HEAD_BYTES = 64 * KiB;
 
 interface Landed {
   /** Bytes of the stream, and of them those that were written. */
@@ -22,6 +29,7 @@ interface Landed {
   type: ImageType;
   virtualSize: number;
   fileSize: number;
+  warnings: readonly Finding[];
 }
 
 /** True when the stream needs no spool. */
@@ -43,7 +51,7 @@ export async function convertStraight(
   to: FormatId,
 ): Promise<ConvertResult> {
   const started = host.clock.now();
-  const { length, written, type, virtualSize, fileSize } = options.output
+  const { length, written, type, virtualSize, fileSize, warnings } = options.output
     ? await pass(options)
     : await land(host, options, to);
   return {
@@ -57,7 +65,7 @@ export async function convertStraight(
     bytes: { shared: 0, kernelCopied: 0, buffered: written, zeroed: length - written },
     elapsedMs: host.clock.now() - started,
     dryRun: false,
-    warnings: [],
+    warnings,
   };
 }
 
@@ -71,7 +79,7 @@ async function pass(options: ConvertOptions): Promise<Landed> {
   const { input, output } = options;
   if (!input || !output) return nothingToDo();
   const length = await eachBlock(input, fillOptions(options), (block) => output.write(block));
-  return { length, written: length, type: 'fixed', virtualSize: length, fileSize: length };
+  return { length, written: length, type: 'fixed', virtualSize: length, fileSize: length, warnings: [] };
 }
 
 async function land(host: Host, options: ConvertOptions, to: FormatId): Promise<Landed> {
@@ -94,7 +102,7 @@ async function landRaw(target: OpenTarget, options: ConvertOptions): Promise<Lan
   const { length, written } = await fill(input, plainTarget(file), fillOptions(options));
   if (file.kind !== 'device') await file.truncate(length);
   await target.publish();
-  return { length, written, type: 'fixed', virtualSize: length, fileSize: length };
+  return { length, written, type: 'fixed', virtualSize: length, fileSize: length, warnings: [] };
 }
 
 async function landImage(
@@ -106,19 +114,27 @@ async function landImage(
 ): Promise<Landed> {
   const { input } = options;
   if (!input) return nothingToDo();
-  const image = await createImage(target.file, to, imageOptions(host, await standIn(size), to, options));
-  const { length, written } = await fill(input, image, fillOptions(options));
-  await image.flush();
-  const fileSize = image.file.size();
-  await target.publish();
-  return { length, written, type: image.type, virtualSize: image.virtualSize, fileSize };
+  const { head, stream, close } = await peek(input, HEAD_BYTES);
+  try {
+    const source = await standIn(head, size);
+    const sectors = await planSectors(source, to, options);
+    const image = await createImage(target.file, to, imageOptions(host, source.top, to, options, sectors));
+    const { length, written } = await fill(stream, image, fillOptions(options));
+    await image.flush();
+    const fileSize = image.file.size();
+    await target.publish();
+    const warnings = [...sectors.warnings, ...image.warnings];
+    return { length, written, type: image.type, virtualSize: image.virtualSize, fileSize, warnings };
+  } finally {
+    await close();
+  }
 }
 
-/** A disk of the stream's size, for the questions that are asked of a source. */
-async function standIn(size: number): Promise<DiskImage> {
-  const file = new MemoryFile(new Uint8Array(0), INPUT_NAME);
+/** A disk of the stream's size of which only the start is known, for what is asked of a source beforehand. */
+async function standIn(head: Uint8Array, size: number): Promise<Chain> {
+  const file = new MemoryFile(head.subarray(0, size), INPUT_NAME);
   await file.truncate(size);
-  return openImage(file, { format: 'raw' });
+  return new Chain([await openImage(file, { format: 'raw' })]);
 }
 
 function nothingToDo(): never {
