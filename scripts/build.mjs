@@ -14,7 +14,7 @@ import { existsSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bundle } from './bundle.mjs';
+import { bundle, bundleVhdLib } from './bundle.mjs';
 import { makeManifest, saveManifest } from './manifest.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -31,6 +31,7 @@ function compile() {
 try {
   if (compile()) {
     await bundle(root, join(fresh, 'cli'));
+    await bundleVhdLib(root, join(fresh, 'operations', 'verify-vhd-lib.js'));
     const manifest = await makeManifest(root, fresh);
     if (existsSync(dist)) renameSync(dist, stale);
     renameSync(fresh, dist);

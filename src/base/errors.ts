@@ -52,6 +52,8 @@ export type ErrorCode =
   | 'TOKEN_EXPIRED'
   /** The data that a change-vulnerable token stands for was changed. */
   | 'SOURCE_CHANGED'
+  /** What was written is not what was to be written; `context.offset` says where it differs first. */
+  | 'VERIFY_FAILED'
   /** No provider could carry out the transfer by the means that was demanded. */
   | 'OFFLOAD_UNSUPPORTED'
   /** Cancelled by the caller (Ctrl-C, an AbortSignal). */

@@ -63,6 +63,12 @@ export const blockSizeFlag = size({
   summary: 'Size of the allocation unit (VHD: 4K to 256M, usually 2M; VHDX: 1M to 256M).',
 });
 
+export const profileFlag = (summary: string) =>
+  Flags.option({
+    options: ['azure', 'hyperv', 'virtualbox', 'wsl', 'xenserver'] as const,
+    summary,
+  })();
+
 export const forceFlag = (summary = 'Overwrite the target if it is there.') => Flags.boolean({ summary });
 
 export const withoutParentFlag = Flags.boolean({
