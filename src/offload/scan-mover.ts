@@ -56,6 +56,8 @@ export class ScanMover {
       await this.#gatherer.fill(bytes, partsOf(group));
       const runs = runsOf(bytes, group.offset);
       if (!this.#fromBuffer) {
+        // Whoever moves these bytes pays for them again.
+        this.#parts.rateLimit?.refund(payloadOf(clipRuns(group, runs)));
         this.#parts.pool.release(buffer);
         held = false;
       }
@@ -82,8 +84,7 @@ export class ScanMover {
       throw error;
     }
     const { tally, unwrittenIsZero } = this.#parts;
-    const moved = runs.flatMap((run) => clipPieces(group.pieces, run.offset, run.length));
-    const payload = payloadOf(group.pieces) - payloadOf(moved);
+    const payload = payloadOf(group.pieces) - payloadOf(clipRuns(group, runs));
     // Where zeros must be written, the mover has counted them; the reading it knows nothing of.
     tally.addScannedZeros(unwrittenIsZero ? lengthOf(gapsOf(group, runs)) : 0, payload);
   }
@@ -151,6 +152,11 @@ function lengthOf(pieces: readonly Piece[]): number {
 
 function payloadOf(pieces: readonly Piece[]): number {
   return lengthOf(pieces.filter(({ state }) => state === 'data'));
+}
+
+/** The pieces of the group inside the runs. */
+function clipRuns(group: Group, runs: readonly ByteRange[]): Piece[] {
+  return runs.flatMap((run) => clipPieces(group.pieces, run.offset, run.length));
 }
 
 /** What of the range no run covers. */

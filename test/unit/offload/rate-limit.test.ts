@@ -134,6 +134,7 @@ describe('a session that is kept to a rate', () => {
     ['scanned and written', { zeros: 'scan' }],
     ['copied by the kernel', { zeros: 'holes' }],
     ['read and written', { zeros: 'holes', provider: 'buffered' }],
+    ['scanned and then copied by the kernel', { zeros: 'scan', provider: 'kernel' }],
   ] as const)('payload that is %s takes its time', async (_, settings) => {
     const timer = new FakeTimer();
     const target = new CheckingTarget({ size: 8 * MiB });
