@@ -75,12 +75,15 @@ function movePartition(partition: GptPartition, room: Room, change: SectorChange
   return { ...partition, first, last };
 }
 
-/** Zeros over a copy's header and array. */
-function erase({ header }: GptCopy, sectorSize: number): Edit[] {
-  return [
+/** Zeros over a copy's header and array, except where a partition is: a copy may be long out of use. */
+function erase({ header }: GptCopy, sectorSize: number, partitions: readonly Span[]): Edit[] {
+  const edits = [
     { offset: header.myLba * sectorSize, bytes: new Uint8Array(sectorSize) },
     { offset: header.entriesLba * sectorSize, bytes: new Uint8Array(arrayBytes(header)) },
   ];
+  return edits.filter(({ offset, bytes }) =>
+    partitions.every((span) => offset + bytes.length <= span.offset || offset >= span.offset + span.length),
+  );
 }
 
 function protectiveMbr(table: GptTable, change: SectorChange): Edit[] {
@@ -133,11 +136,11 @@ export function resectorGpt(table: GptTable, change: SectorChange): Resectored {
   }));
   // A damaged primary copy can't say where its entries are; its header at least must go.
   const oldPrimary = table.primary
-    ? erase(table.primary, from)
+    ? erase(table.primary, from, spans)
     : [{ offset: GPT_HEADER_LBA * from, bytes: new Uint8Array(from) }];
   const edits: Edit[] = [
     ...oldPrimary,
-    ...(table.backup ? erase(table.backup, from) : []),
+    ...(table.backup ? erase(table.backup, from, spans) : []),
     ...protectiveMbr(table, change),
     { offset: PRIMARY_ARRAY_LBA * to, bytes: newArray },
     { offset: GPT_HEADER_LBA * to, bytes: encodeGptHeader(primary, to) },
