@@ -94,8 +94,9 @@ export class LayoutFile implements RandomAccessFile {
   }
 
   /** What is held in memory, which no file system counts. */
-  allocatedBytes(): Promise<number> {
-    return this.#single.allocatedBytes();
+  async allocatedBytes(): Promise<number> {
+    const repeated = this.#repeated.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return repeated + (await this.#single.allocatedBytes());
   }
 
   fingerprint(): FileFingerprint | undefined {
