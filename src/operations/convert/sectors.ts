@@ -228,7 +228,8 @@ async function fileSystemWarnings(
     if (length < HEAD_BYTES || offset + HEAD_BYTES > size) continue;
     const assumed = assumedSectorSize(await read(offset, HEAD_BYTES));
     if (!assumed || assumed.bytes === to || (assumed.bytes > to && assumed.worksOnSmaller)) continue;
-    const text = `${label} holds ${assumed.fileSystem} made for units of ${assumed.bytes} bytes, which may not mount on a disk with sectors of ${to} bytes`;
+    const name = label.charAt(0).toUpperCase() + label.slice(1);
+    const text = `${name} holds ${assumed.fileSystem} made for units of ${assumed.bytes} bytes, which may not mount on a disk with sectors of ${to} bytes`;
     warnings.push({ ...warning('SECTORS_FILE_SYSTEM', text), offset });
   }
   return warnings;
