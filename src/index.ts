@@ -16,10 +16,20 @@ export { MemoryFile } from './io/memory-file.js';
 export { nodeFileSystem } from './io/node-file-system.js';
 export type { RandomAccessFile } from './io/random-access-file.js';
 export type { BytesMoved, ProviderChoice, ZeroPolicy } from './offload/transfer-types.js';
+export {
+  type CheckFinding,
+  type CheckOptions,
+  type CheckResult,
+  CheckUnsupported,
+  check,
+} from './operations/check.js';
 export { CompareError, type CompareOptions, type CompareResult, compare } from './operations/compare.js';
 export { type ConvertOptions, type ConvertResult, convert } from './operations/convert.js';
 export { type CreateOptions, type CreateResult, create } from './operations/create.js';
+export { type HashOptions, type HashResult, hash } from './operations/hash.js';
 export { type Host, type ProgressSink, systemHost } from './operations/host.js';
 export { type ImageInfo, type InfoOptions, type InfoResult, info } from './operations/info.js';
 export { type DiskMap, type MapEntry, type MapOptions, openMap } from './operations/map.js';
+export { PROFILES } from './operations/profiles/profiles.js';
+export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';

@@ -109,12 +109,19 @@ export abstract class BaseCommand extends Command {
   protected async withProgress<T>(
     flags: GlobalFlags,
     description: string,
-    work: (progress: Progress) => Promise<T>,
+    work: (progress: Progress, next: (description: string) => Promise<Progress>) => Promise<T>,
   ): Promise<T> {
     const { startProgress } = await import('./progress/progress.js');
-    const progress = await startProgress(flags.quiet ? 'none' : flags.progress, description);
+    const kind = flags.quiet ? 'none' : flags.progress;
+    let progress = await startProgress(kind, description);
+    // Another piece of work begins: its progress takes the place of the last one's.
+    const next = async (what: string): Promise<Progress> => {
+      progress.stop();
+      progress = await startProgress(kind, what);
+      return progress;
+    };
     try {
-      return await work(progress);
+      return await work(progress, next);
     } finally {
       progress.stop();
     }

@@ -72,9 +72,8 @@ const SENTENCES: Record<string, string> = {
 /** What to type instead of a flag that does not exist; names in lower case. */
 const FLAG_HINTS: Record<string, string> = {
   '--parent': 'Differencing images can be read, but not made yet.',
-  '--verify': 'Not there yet; run `vhdkit compare SOURCE TARGET` afterwards.',
   '--resume': 'Not there yet; an interrupted conversion starts again.',
-  '--for': 'Profiles are not there yet; see --type and --block-size.',
+  '--profile': 'Did you mean --for (convert)? `vhdkit check --profile` checks an image that is there.',
   '--zero': 'Did you mean --zeros scan?',
   '--output': 'Did you mean --json (for --output=json) or -O (for the target format)?',
   '--whatif': 'Did you mean --dry-run?',

@@ -18,6 +18,8 @@ export interface StreamFlags {
   provider: string;
   json: boolean;
   resume: boolean;
+  verify: boolean;
+  for?: string | undefined;
   'snapshot-source': boolean;
   'dry-run': boolean;
   size?: number | undefined;
@@ -74,8 +76,14 @@ function judgeInput(flags: StreamFlags): void {
 }
 
 function judgeOutput(flags: StreamFlags): void {
-  if (flags.to === undefined) {
+  if (flags.to === undefined && flags.for === undefined) {
     throw new UsageError('For stdout the format must be said', 'Add -O raw, -O vhd or -O vhdx.');
+  }
+  if (flags.verify) {
+    throw new UsageError(
+      'A stream to stdout cannot be read back',
+      'Leave --verify out, and compare where the image ends up: `vhdkit compare`.',
+    );
   }
   if (flags.resume) throw new UsageError('A stream to stdout cannot be resumed', 'Leave --resume out.');
   if (flags.provider === 'reflink' || flags.provider === 'kernel') {

@@ -7,6 +7,7 @@
  *
  * Moving the bytes is the offload session's business, where they go is the target format's.
  */
+import { isVhdkitError } from '../base/errors.js';
 import type { Chain } from '../formats/chain.js';
 import type { CreateImageOptions } from '../formats/disk-image.js';
 import { TokenManager } from '../offload/token-manager.js';
@@ -23,13 +24,15 @@ import {
 } from './convert/journal.js';
 import { CHECKPOINT_INTERVAL, moveDisk } from './convert/move.js';
 import { paced, rateLimitOf } from './convert/pace.js';
-import { assertNotSource, examine, imageOptions } from './convert/plan.js';
-import { planSectors } from './convert/sectors.js';
+import { assertNotSource, examine } from './convert/plan.js';
 import { openSource } from './convert/source.js';
 import { convertStraight, goesStraight } from './convert/stream-in.js';
 import { convertToStream } from './convert/stream-out.js';
+import { planTarget } from './convert/target-plan.js';
 import type { ConvertOptions, ConvertResult } from './convert/types.js';
+import { type Verification, verify } from './convert/verify.js';
 import type { Host } from './host.js';
+import { withProfile } from './profiles/apply.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
 
 export type { ByteSink, ConversionPlan, ConvertOptions, ConvertResult } from './convert/types.js';
@@ -50,12 +53,12 @@ interface Job {
 /**
  * @throws NOT_FOUND, FORMAT_UNKNOWN, IMAGE_CORRUPT, PARENT_MISSING, PARENT_MISMATCH, ALREADY_EXISTS,
  *   INVALID_ARGUMENT, TARGET_TOO_SMALL, OFFLOAD_UNSUPPORTED, SOURCE_CHANGED, NO_SPACE, IN_USE, CANCELLED,
- *   IO_FAILED
+ *   VERIFY_FAILED, IO_FAILED
  */
 export async function convert(host: Host, asked: ConvertOptions): Promise<ConvertResult> {
   const started = host.clock.now();
   const rateLimit = rateLimitOf(host, asked);
-  const options = rateLimit ? paced(asked, rateLimit) : asked;
+  const options = withProfile(rateLimit ? paced(asked, rateLimit) : asked);
   const { output } = options;
   const to = await targetFormat(host, options.target, options.to);
   if (goesStraight(options, to)) return convertStraight(host, options, to);
@@ -65,9 +68,8 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
     const sources = identitiesOf(source);
     await assertNotSource(host, source, options.target);
     const warnings = await examine(source);
-    const sectors = await planSectors(source, to, options);
+    const { sectors, made, warnings: remarks } = await planTarget(host, source, to, options);
     const { chain, reblocked } = sectors;
-    const made = imageOptions(host, chain.top, to, options, sectors);
     const settings = `${settingsOf(to, made, options.zeros ?? 'auto')}${reblocked ? ' reblocked' : ''}`;
     const target = await openTarget(host, options.target, {
       force: options.force ?? false,
@@ -83,7 +85,7 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
       job = { host, options, chain, sources, settings, target, start, session };
       const outcome = options.dryRun
         ? await rehearse(job, made)
-        : { bytes: await move(job), fileSize: await finish(job) };
+        : { bytes: await move(job), ...(await finish(job)) };
       const result: ConvertResult = {
         source: options.source,
         target: options.target,
@@ -94,13 +96,15 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
         ...outcome,
         elapsedMs: host.clock.now() - started,
         dryRun: options.dryRun ?? false,
-        warnings: [...warnings, ...sectors.warnings, ...image.warnings],
+        warnings: [...warnings, ...remarks, ...image.warnings],
+        ...(options.profile ? { profile: options.profile } : {}),
         ...(reblocked ? { reblocked } : {}),
       };
       if (options.resume) result.resumed = resumedFrom(start);
       return result;
     } catch (error) {
-      await abandon(target, options.resume ?? false);
+      const wrong = isVhdkitError(error) && error.code === 'VERIFY_FAILED';
+      await abandon(target, options.resume === true && !wrong);
       throw error;
     }
   } finally {
@@ -152,13 +156,39 @@ async function move(job: Job): Promise<BytesMoved> {
   return bytes;
 }
 
-/** Completes the target and gives it its name. Returns its length in bytes. */
-async function finish({ target, start }: Job): Promise<number> {
-  const { image } = start;
+type Finished = Pick<ConvertResult, 'fileSize' | 'sha256' | 'verified'>;
+
+/** Completes the target, verifies it if that was asked for, and gives it its name. */
+async function finish(job: Job): Promise<Finished> {
+  const { image } = job.start;
   await image.flush();
-  const size = image.file.size();
-  await target.publish();
-  return size;
+  const finished: Finished = { fileSize: image.file.size() };
+  if (job.options.verify) {
+    const { sha256, ...verified } = await readBack(job);
+    Object.assign(finished, { sha256, verified });
+  }
+  await job.target.publish();
+  return finished;
+}
+
+/** @throws SOURCE_CHANGED when that is why the two differ; VERIFY_FAILED, CANCELLED, IO_FAILED */
+async function readBack({ host, options, chain, sources, target, start }: Job): Promise<Verification> {
+  const { signal, onVerify } = options;
+  const { image } = start;
+  try {
+    return await verify({
+      fileSystem: host.fileSystem,
+      source: chain,
+      path: target.file.path,
+      target: options.target,
+      format: image.format,
+      virtualSize: image.virtualSize,
+      ...(signal ? { signal } : {}),
+      ...(onVerify ? { progress: await onVerify() } : {}),
+    });
+  } finally {
+    assertUnchanged(chain, sources);
+  }
 }
 
 /** After a failure: nothing is left, unless the user wants to go on later. */

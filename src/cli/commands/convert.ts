@@ -1,6 +1,16 @@
 /** `vhdkit convert`: one disk into another image or onto a device. */
 import { BaseCommand } from '../base-command.js';
-import { blockSizeFlag, Flags, forceFlag, fromFlag, pathArg, size, toFlag, typeFlag } from '../flags.js';
+import {
+  blockSizeFlag,
+  Flags,
+  forceFlag,
+  fromFlag,
+  pathArg,
+  profileFlag,
+  size,
+  toFlag,
+  typeFlag,
+} from '../flags.js';
 import type { Style } from '../render/style.js';
 import { streamsOf } from '../streams.js';
 
@@ -26,6 +36,10 @@ export default class Convert extends BaseCommand {
       description: 'A raw image to a fixed VHD',
       command: '<%= config.bin %> convert lun0.img disk.vhd --type fixed',
     },
+    {
+      description: 'For an upload to Azure, read back and compared before it appears',
+      command: '<%= config.bin %> convert disk.vhdx disk.vhd --for azure --verify',
+    },
     { description: 'Onto a block device', command: '<%= config.bin %> convert disk.vhdx /dev/sdx --force' },
     {
       description: 'Compressed, through pipes',
@@ -48,6 +62,7 @@ export default class Convert extends BaseCommand {
   static override flags = {
     from: fromFlag(),
     to: toFlag,
+    for: profileFlag('Choose format, type, sizes and blocks for this platform; refuse what it would reject.'),
     type: typeFlag,
     'block-size': blockSizeFlag,
     'sector-size': sectorSize({
@@ -72,6 +87,12 @@ export default class Convert extends BaseCommand {
       summary: "Look for blocks that merely contain zeros, or go by the source's holes only.",
       description: 'Default: scan where payload is read or copied anyway, holes where extents are shared.',
     })(),
+    verify: Flags.boolean({
+      summary: 'Read the result back and compare it with the source before it appears; print its SHA-256.',
+      description:
+        'A dynamic VHD is read by vhd-lib, the independent reader of Xen Orchestra; the rest by vhdkit, after ' +
+        "the system's cache of the file was dropped. If anything differs, nothing is published.",
+    }),
     force: forceFlag(),
     resume: Flags.boolean({
       summary: 'Go on with what an interrupted run left behind; keep what this one did if it fails.',
@@ -101,7 +122,7 @@ export default class Convert extends BaseCommand {
     const streams = streamsOf(args.source, args.target, flags, this.signal);
     const host = await this.host();
     const { convert } = await import('../../operations/convert.js');
-    const result = await this.withProgress(flags, 'Converting', (progress) =>
+    const result = await this.withProgress(flags, 'Converting', (progress, next) =>
       convert(host, {
         source: args.source,
         target: args.target,
@@ -110,6 +131,9 @@ export default class Convert extends BaseCommand {
         force: flags.force,
         dryRun: flags['dry-run'],
         resume: flags.resume,
+        verify: flags.verify,
+        onVerify: () => next('Verifying'),
+        ...(flags.for ? { profile: flags.for } : {}),
         snapshotSource: flags['snapshot-source'],
         signal: this.signal,
         progress,

@@ -30,6 +30,12 @@ function reblockedText({ reblocked }: ConvertResult): string | undefined {
   return `${table} rewritten from ${from} to ${to}-byte sectors (${partitions} partition${partitions === 1 ? '' : 's'})`;
 }
 
+function verifiedText({ verified }: ConvertResult): string | undefined {
+  if (!verified) return undefined;
+  const cache = verified.cacheDropped ? '' : ' (possibly from memory)';
+  return `read back with ${verified.reader}${cache}, equal to the source`;
+}
+
 export function renderConvert(result: ConvertResult, style: Style): string[] {
   const { dryRun, bytes } = result;
   const source = `${style.bold(printable(result.source))} (${result.from})`;
@@ -41,6 +47,8 @@ export function renderConvert(result: ConvertResult, style: Style): string[] {
     ['partition table', reblockedText(result)],
     ...(dryRun ? planFields(result) : doneFields(result)),
     ['resumed', resumedText(result)],
+    ['verified', verifiedText(result)],
+    ['sha256', result.sha256],
     ['time', dryRun ? undefined : time],
   ];
   const verb = dryRun ? 'Would convert' : 'Converted';

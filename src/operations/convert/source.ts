@@ -68,6 +68,7 @@ const NEEDS_SEEKING: Record<FormatId, string> = {
 function whySpool(options: ConvertOptions): string {
   const { from, output } = options;
   if (from === undefined) return 'its format shows only at its ends; if it is a raw disk, say -f raw';
+  if (options.verify) return '--verify compares the result with it';
   if (options.reblock || options.sectorSize !== undefined)
     return 'partition tables stand at both ends of a disk';
   if (from === 'raw' && output) return 'the tables of the new image go out before the data';

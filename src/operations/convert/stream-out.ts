@@ -23,8 +23,8 @@ import { type DataPiece, refine } from '../../offload/pieces.js';
 import { HoleFinder, Sources } from '../../offload/sources.js';
 import { TokenManager } from '../../offload/token-manager.js';
 import type { Host } from '../host.js';
-import { examine, imageOptions } from './plan.js';
-import { planSectors } from './sectors.js';
+import { examine } from './plan.js';
+import { planTarget } from './target-plan.js';
 import type { ByteSink, ConvertOptions, ConvertResult } from './types.js';
 
 /** What messages call the stream that is written. */
@@ -66,10 +66,10 @@ export async function convertToStream(
   options: ConvertOptions & { output: ByteSink; started: number },
 ): Promise<ConvertResult> {
   const warnings = await examine(source);
-  const sectors = await planSectors(source, to, options);
+  const { sectors, made, warnings: remarks } = await planTarget(host, source, to, options);
   const { chain, reblocked } = sectors;
   const layout = new LayoutFile(OUTPUT_NAME);
-  const image = await createImage(layout, to, imageOptions(host, chain.top, to, options, sectors));
+  const image = await createImage(layout, to, made);
   const manager = new TokenManager({ clock: host.clock, random: host.random });
   const stream = new Stream({ chain, image, layout, manager, options });
   try {
@@ -87,7 +87,7 @@ export async function convertToStream(
       bytes: { shared: 0, kernelCopied: 0, buffered, zeroed: chain.virtualSize - buffered },
       elapsedMs: host.clock.now() - options.started,
       dryRun: options.dryRun ?? false,
-      warnings: [...warnings, ...sectors.warnings, ...image.warnings],
+      warnings: [...warnings, ...remarks, ...image.warnings],
       ...(reblocked ? { reblocked } : {}),
     };
   } finally {

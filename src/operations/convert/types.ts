@@ -5,6 +5,7 @@ import type { FormatId, ImageType, SectorSize } from '../../formats/disk-image.j
 import type { Finding } from '../../formats/finding.js';
 import type { BytesMoved, ProviderChoice, ZeroPolicy } from '../../offload/transfer-types.js';
 import type { ProgressSink } from '../host.js';
+import type { ProfileName } from '../profiles/rule.js';
 
 /** Where a streamed target goes. */
 export interface ByteSink {
@@ -34,6 +35,12 @@ export interface ConvertOptions {
   sourceSectorSize?: SectorSize;
   /** Rewrite the partition table when the sector size changes; without it such a disk is refused. */
   reblock?: boolean;
+  /** The platform that the result is for: chooses what was not said and refuses what it would reject. */
+  profile?: ProfileName;
+  /** Read the result back before it is published, and compare it with the source. */
+  verify?: boolean;
+  /** Called when that begins; the answer is told how far it is. */
+  onVerify?: () => Promise<ProgressSink>;
   provider?: ProviderChoice;
   zeros?: ZeroPolicy;
   /** Replace an existing file, or write to a device. */
@@ -88,6 +95,10 @@ export interface ConvertResult {
   /** Of a dry run. */
   plan?: ConversionPlan;
   warnings: readonly Finding[];
+  profile?: ProfileName;
+  /** With `verify`: of the result's disk, and how it was read. */
+  sha256?: string;
+  verified?: { reader: 'vhd-lib' | 'vhdkit'; cacheDropped: boolean };
   /** Present when the partition table was rewritten for other sectors. */
   reblocked?: Reblocked;
   /** With `resume`: where this run took up the work (0: at the start), and why not further on. */

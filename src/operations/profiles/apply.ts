@@ -20,6 +20,8 @@ export interface Asked {
   type?: 'dynamic' | 'fixed';
   blockSize?: number;
   sectorSize?: SectorSize;
+  /** The source is a stream. */
+  input?: unknown;
 }
 
 function contradiction(profile: Profile, flag: string, wanted: string): VhdkitError {
@@ -65,7 +67,8 @@ export function withProfile<T extends Asked>(asked: T): T {
   const chosen = { ...asked, to, type };
   if (type === 'dynamic' && asked.blockSize === undefined && blockSize !== undefined)
     chosen.blockSize = blockSize;
-  if (logicalSectorSize !== undefined) chosen.sectorSize = logicalSectorSize;
+  // Of a stream the sectors show only at its end; it would have to be spooled to be asked.
+  if (logicalSectorSize !== undefined && asked.input === undefined) chosen.sectorSize = logicalSectorSize;
   return chosen;
 }
 
@@ -120,6 +123,6 @@ export function judgePlan(
   const added = made.virtualSize - sourceSize;
   if (added === 0) return findings;
   const unit = formatSize(profile.target.sizeMultiple);
-  const message = `the disk of ${sourceSize} bytes gets ${added} zeros at its end: ${profile.title} wants a multiple of ${unit}`;
+  const message = `the disk of ${sourceSize} bytes gets ${added} zeros at its end: for ${profile.title} sizes are multiples of ${unit}`;
   return [{ code: 'PROFILE_SIZE_ROUNDED', severity: 'note', message, repairable: false }, ...findings];
 }

@@ -65,7 +65,7 @@ describe('unknownCommand', () => {
 
 describe('flagHint', () => {
   test.each([
-    ['--verify', 'compare'],
+    ['--profile', '--for'],
     ['--output=json', '--json'],
     ['-o', '--type'],
     ['--WhatIf', '--dry-run'],
