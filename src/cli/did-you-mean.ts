@@ -37,6 +37,7 @@ const SYNONYMS: Record<string, string> = {
   'dismount-vhd': 'serve',
   'checkpoint-vm': 'snapshot',
   amend: 'convert',
+  autocomplete: 'completion',
   cat: 'read',
   clone: 'convert',
   clonehd: 'convert',
