@@ -21,9 +21,14 @@ export const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   sfdisk: 'fdisk',
   jq: 'jq',
   xz: 'xz-utils',
+  gzip: 'gzip',
+  zstd: 'zstd',
+  time: 'time',
+  script: 'bsdutils',
   losetup: 'mount',
   mount: 'mount',
   blockdev: 'util-linux',
+  sgdisk: 'gdisk',
 };
 
 /** Folders of system programs, which the PATH of some accounts and containers leaves out. */
