@@ -89,8 +89,12 @@ export function mountedFileSystem(kind: FileSystemKind, sizeMiB?: number): Mount
 }
 
 /** Attaches a file as a block device. @throws when the machine does not allow it */
-export function loopDevice(file: string, options: { readOnly?: boolean } = {}): LoopDevice {
+export function loopDevice(
+  file: string,
+  options: { readOnly?: boolean; sectorSize?: 512 | 4096 } = {},
+): LoopDevice {
   const args = options.readOnly ? ['-r'] : [];
+  if (options.sectorSize !== undefined) args.push('--sector-size', String(options.sectorSize));
   const device = retrying(() => mustSync('losetup', [...args, '-f', '--show', file])).trim();
   return { path: device, detach: () => mustSync('losetup', ['-d', device]) };
 }
