@@ -16,7 +16,10 @@ const SECTOR_BYTES = 512;
 /** Longest piece of zeros handed out. */
 const MAX_ZEROS = 32 * 1024 * 1024;
 
-type Reader = InstanceType<typeof vhdLib.default>;
+/** Loaders differ in what the default of a CommonJS module with a default of its own is. */
+const Vhd = typeof vhdLib === 'function' ? vhdLib : vhdLib.default;
+
+type Reader = InstanceType<typeof Vhd>;
 
 /** A VHD as vhd-lib sees it. */
 export interface VhdLibDisk {
@@ -38,7 +41,7 @@ export async function openWithVhdLib(file: RandomAccessFile): Promise<VhdLibDisk
     }),
     getSize: async () => file.size(),
   };
-  const reader = new vhdLib.default(handler, file.path);
+  const reader = new Vhd(handler, file.path);
   await reader.readHeaderAndFooter();
   await reader.readBlockAllocationTable();
   const virtualSize = reader.footer.currentSize;

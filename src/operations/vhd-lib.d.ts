@@ -20,7 +20,9 @@ declare module 'vhd-lib/dist/vhd.js' {
     _readBlock(block: number): Promise<{ data: Buffer; bitmap: Buffer }>;
   }
 
-  /** What the CommonJS module exports. */
-  const exported: { default: new (handler: VhdLibHandler, path: string) => VhdLibImage };
+  type VhdLibConstructor = new (handler: VhdLibHandler, path: string) => VhdLibImage;
+
+  /** What the CommonJS module exports, or its default. */
+  const exported: VhdLibConstructor | { default: VhdLibConstructor };
   export default exported;
 }

@@ -164,7 +164,12 @@ async function startReading(image: DiskImage, parts: VerifyParts): Promise<Readi
     return { virtualSize: disk.virtualSize, reader: 'vhd-lib', content: disk.content() };
   } catch (error) {
     if (isVhdkitError(error)) throw error;
-    throw failed(parts, `vhd-lib refuses it: ${error instanceof Error ? error.message : error}`, 0, error);
+    throw failed(
+      parts,
+      `vhd-lib refuses it: ${error instanceof Error ? error.message : error}`,
+      undefined,
+      error,
+    );
   }
 }
 
