@@ -94,10 +94,16 @@ function targetSectorSize(
 
 /**
  * Decides about sectors before anything is written.
+ * @param finalSize what becomes of the size besides: the copy of a rewritten GPT belongs at the very end
  * @throws INVALID_ARGUMENT for options that contradict each other, UNSUPPORTED for a disk that would be
  *   misread on the target, and what reading the source throws
  */
-export async function planSectors(chain: Chain, to: FormatId, options: ConvertOptions): Promise<SectorPlan> {
+export async function planSectors(
+  chain: Chain,
+  to: FormatId,
+  options: ConvertOptions,
+  finalSize: (size: number) => number = (size) => size,
+): Promise<SectorPlan> {
   const { top, virtualSize } = chain;
   const isRaw = top.format === 'raw';
   assertOptions(top.format, to, options);
@@ -108,7 +114,7 @@ export async function planSectors(chain: Chain, to: FormatId, options: ConvertOp
   const table = await findPartitionTable(read, virtualSize, known, sizes);
   const sectorSize = targetSectorSize(to, declared, table, options, isRaw);
   const made = table?.kind === 'gpt' || table?.kind === 'damaged' ? table.sectorSize : declared;
-  const size = sectorSize === undefined ? virtualSize : roundUp(virtualSize, sectorSize);
+  const size = finalSize(sectorSize === undefined ? virtualSize : roundUp(virtualSize, sectorSize));
   const plan: SectorPlan = { chain, sectorSize, virtualSize: size, warnings: [] };
   if (sectorSize === undefined) {
     if (table && !isRaw && made === 4096) plan.warnings.push(unmarked(describe(table, made)));

@@ -31,14 +31,13 @@ export async function planTarget(
   to: FormatId,
   options: ConvertOptions,
 ): Promise<TargetPlan> {
-  const sectors = await planSectors(source, to, options);
   const { profile } = options;
-  const virtualSize = sizeFor(profile, sectors.virtualSize);
-  const made = imageOptions(host, sectors.chain.top, to, options, { ...sectors, virtualSize });
+  const sectors = await planSectors(source, to, options, (size) => sizeFor(profile, size));
+  const made = imageOptions(host, sectors.chain.top, to, options, sectors);
   const warnings = [...sectors.warnings];
   if (profile !== undefined) {
     const contents = await contentsOf(sectors.chain, made.logicalSectorSize ?? 512);
-    warnings.push(...judgePlan(profile, to, made, sectors.chain.virtualSize, contents));
+    warnings.push(...judgePlan(profile, to, made, source.virtualSize, contents));
   }
   return { sectors, made, warnings };
 }

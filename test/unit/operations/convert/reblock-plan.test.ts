@@ -140,6 +140,14 @@ describe('a disk for other sectors than the target has', () => {
     expect(await tableOf(plan.chain)).toMatchObject({ kind: 'gpt', sectorSize: 4096, defects: [] });
   });
 
+  it('has its copy of the table at the end of the size that the target gets for other reasons', async () => {
+    const chain = await image('vhdx', gpt(4096), 4096);
+    const options = { ...NAMES, reblock: true };
+    const plan = await planSectors(chain, 'vhd', options, (size) => size + MiB);
+    expect(plan.virtualSize).toBe(SIZE + MiB);
+    expect(await tableOf(plan.chain)).toMatchObject({ kind: 'gpt', sectorSize: 512, defects: [] });
+  });
+
   it('is left alone when the source says the same as the target, with a warning', async () => {
     const plan = await planSectors(await image('vhdx', gpt(4096), 512), 'vhdx', NAMES);
     expect(plan).toMatchObject({ sectorSize: 512, warnings: [{ code: 'SECTORS_TABLE_MISMATCH' }] });
