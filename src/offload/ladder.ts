@@ -91,7 +91,10 @@ export class Ladder {
 
   #examine(source: RandomAccessFile, target: RandomAccessFile): Pair {
     const pair: Pair = { rungs: [], reasons: [] };
-    const ids = this.choice === 'auto' ? ORDER : [this.choice];
+    // What exists in memory only (a rewritten partition table) is in no storage: it is written, whatever
+    // was demanded for the files around it.
+    const onlyInMemory = source.kind === 'memory' && target.kind !== 'memory';
+    const ids = this.choice === 'auto' ? ORDER : onlyInMemory ? (['buffered'] as const) : [this.choice];
     for (const provider of ids.flatMap((id) => this.#providers.filter((candidate) => candidate.id === id))) {
       const capabilities = provider.capabilities(source, target);
       if (capabilities.supported) pair.rungs.push({ provider, capabilities });
