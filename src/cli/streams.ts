@@ -5,11 +5,14 @@
  * waiting for either end at once.
  */
 import { addAbortSignal } from 'node:stream';
-import { fromSystemError, throwIfAborted, VhdkitError } from '../base/errors.js';
+import { isatty } from 'node:tty';
+import { fromSystemError, systemCode, throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { FormatId } from '../formats/disk-image.js';
 import type { ByteSink, ConvertOptions } from '../operations/convert.js';
 import { writeOut } from './output.js';
 import { UsageError } from './usage-error.js';
+
+const STDIN = 0;
 
 /** The flags that matter for streams. */
 export interface StreamFlags {
@@ -51,7 +54,7 @@ export function streamsOf(source: string, target: string, flags: StreamFlags, si
 }
 
 function judgeInput(flags: StreamFlags): void {
-  if (process.stdin.isTTY) {
+  if (isatty(STDIN)) {
     throw new UsageError(
       'convert does not read a disk from a terminal',
       'Send one in: `< FILE`, or `COMMAND | vhdkit convert - TARGET`. A file of that name is written ./-',
@@ -107,14 +110,23 @@ function judgeOutput(flags: StreamFlags): void {
   }
 }
 
+/** stdin from its start. A chunk is valid until the next step. */
 async function* stdinChunks(signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  addAbortSignal(signal, process.stdin);
+  const { readPipe } = await import('../operations/stdin.js');
   try {
-    for await (const chunk of process.stdin) yield chunk as Uint8Array;
+    try {
+      yield* readPipe(STDIN, signal);
+    } catch (error) {
+      // A file. Not asked beforehand: Node's own stream, once made, would take the pipe's bytes.
+      if (systemCode(error) !== 'ERR_INVALID_FD_TYPE') throw error;
+      addAbortSignal(signal, process.stdin);
+      for await (const chunk of process.stdin) yield chunk as Uint8Array;
+    }
   } catch (error) {
     throwIfAborted(signal, 'read stdin');
     throw fromSystemError(error, 'read stdin', {});
   }
+  throwIfAborted(signal, 'read stdin');
 }
 
 /** stdout, with waits for its reader that end when we are asked to stop. */
