@@ -7,8 +7,8 @@ import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convert, expectIdentical } from '../support/convert.js';
-import { loopDevice } from '../support/mounts.js';
-import { canLoop, lacking } from '../support/requires.js';
+import { loopDevice, mountNew } from '../support/mounts.js';
+import { canLoop, canMount, lacking } from '../support/requires.js';
 import { must, run, vhdkit, vhdkitJson } from '../support/run.js';
 import { makeSampleDisk, SAMPLE_DISK_TOOLS, type SampleDisk } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
@@ -180,6 +180,44 @@ describe.skipIf(cannot)(`a GPT disk between sector sizes${cannot}`, () => {
     expect(result.status).toBe(1);
     expect(result.stderr).toContain('partition 2 (odd) begins at byte 4194816');
     expect((await run('ls', [target])).status).not.toBe(0);
+  });
+
+  it.skipIf(!canMount('xfs'))('shares its payload all the same where the storage can', async () => {
+    const storage = mountNew('xfs');
+    try {
+      const raw = path.join(storage.path, 'disk.raw');
+      await must('cp', ['--sparse=always', disk.path, raw]);
+      const vhdx = path.join(storage.path, 'large.vhdx');
+      const args = ['--sector-size', '4096', '--reblock', '--provider', 'reflink'];
+      const report = await convert(raw, vhdx, args);
+      expect(report.bytes.kernelCopied).toBe(0);
+      // Only the tables at both ends are written.
+      expect(report.bytes.buffered).toBeLessThanOrEqual(64 * 1024);
+      expect(report.bytes.shared).toBeGreaterThan(6 * MIB);
+      const back = path.join(storage.path, 'back.raw');
+      await convert(vhdx, back, ['--sector-size', '512', '--reblock']);
+      expect((await bytesOf(back, disk.partition)).equals(await bytesOf(disk.path, disk.partition))).toBe(
+        true,
+      );
+    } finally {
+      storage.unmount();
+    }
+  });
+
+  it('is rewritten in a stream and verified like any other', async () => {
+    const folder = testFolder();
+    const streamed = path.join(folder, 'streamed.vhdx');
+    const args = ['--sector-size', '4096', '--reblock'];
+    const stream = await vhdkit(['convert', disk.path, '-', '-O', 'vhdx', ...args]);
+    expect(stream.status, stream.stderr).toBe(0);
+    writeFileSync(streamed, stream.output);
+    const verified = path.join(folder, 'verified.vhdx');
+    await convert(disk.path, verified, [...args, '--verify']);
+    const same = await vhdkit(['compare', streamed, verified]);
+    expect(same.status, same.stderr).toBe(0);
+    const large = path.join(folder, 'large.raw');
+    await convert(streamed, large);
+    await expectSound(large, 4096);
   });
 
   it('says so in words', async () => {
