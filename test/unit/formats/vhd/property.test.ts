@@ -33,7 +33,8 @@ const step = fc.record({
 });
 const shape = fc.record({
   type: fc.constantFrom('dynamic', 'dynamic', 'fixed' as const),
-  blockSize: fc.constantFrom(4 * KiB, 8 * KiB, 64 * KiB, 512 * KiB, 2 * MiB),
+  // From 4 MiB on a bitmap has more than one sector.
+  blockSize: fc.constantFrom(4 * KiB, 8 * KiB, 64 * KiB, 512 * KiB, 2 * MiB, 4 * MiB),
   blocks: fc.integer({ min: 1, max: 5 }),
   edge: fc.constantFrom(-512, 0, 512),
   steps: fc.array(step, { maxLength: 10 }),
