@@ -120,10 +120,12 @@ class Stream {
     const buffer = options.zeros === 'scan' && image.type !== 'fixed' ? new Uint8Array(WINDOW) : undefined;
     let copied = 0;
     for await (const piece of this.#pieces()) {
+      if (buffer) {
+        copied += await this.#placeNonZero(piece, buffer);
+        continue;
+      }
       copied += piece.length;
-      if (image.type === 'fixed') continue;
-      if (buffer) await this.#placeNonZero(piece, buffer);
-      else await this.#place(piece.offset, piece.length);
+      if (image.type !== 'fixed') await this.#place(piece.offset, piece.length);
     }
     return copied;
   }
@@ -183,19 +185,27 @@ class Stream {
     await prepared.commit();
   }
 
-  /** The same for what holds other bytes than zero, in chunks counted from the start of the disk. */
-  async #placeNonZero(piece: DataPiece, buffer: Uint8Array): Promise<void> {
+  /**
+   * The same for what holds other bytes than zero, in chunks counted from the start of the disk. Returns how
+   * many bytes that are.
+   */
+  async #placeNonZero(piece: DataPiece, buffer: Uint8Array): Promise<number> {
     const end = piece.offset + piece.length;
+    let placed = 0;
     for (let at = piece.offset; at < end; ) {
       throwIfAborted(this.#parts.options.signal, 'lay out image');
-      const length = Math.min(end, at - (at % WINDOW) + WINDOW) - at;
+      // Up to where chunks begin, then many at once.
+      const length = Math.min(end - at, at % ZERO_CHUNK === 0 ? WINDOW : ZERO_CHUNK - (at % ZERO_CHUNK));
       const bytes = buffer.subarray(0, length);
       const sourceOffset = piece.sourceOffset + (at - piece.offset);
       await this.#gatherer.fill(bytes, [{ at: 0, length, source: piece.source, sourceOffset }]);
-      for (const { start, end: stop } of nonZeroRuns(bytes, ZERO_CHUNK))
-        await this.#place(at + start, stop - start);
+      for (const run of nonZeroRuns(bytes, ZERO_CHUNK)) {
+        await this.#place(at + run.start, run.end - run.start);
+        placed += run.end - run.start;
+      }
       at += length;
     }
+    return placed;
   }
 
   /** Where the source's bytes are in the file, in file order. */
