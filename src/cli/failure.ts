@@ -6,6 +6,7 @@
  */
 import { isVhdkitError } from '../base/errors.js';
 import { EXIT_BROKEN_PIPE, exitCodeOf } from './exit-codes.js';
+import { hintFor } from './hints.js';
 import { OutputClosed, ReportedInDocument, writeJson } from './output.js';
 import { explainParseError, isParseError } from './parse-errors.js';
 import { makeStyle, printable, type Style, wantsColor } from './render/style.js';
@@ -37,7 +38,8 @@ export function hasFlag(argv: readonly string[], flag: string): boolean {
 
 export function describeFailure(error: unknown, command = ''): Failure {
   if (isVhdkitError(error)) {
-    const { code, message, operation = null, context, hint = null } = error;
+    const { code, message, operation = null, context } = error;
+    const hint = error.hint ?? hintFor(code);
     return { code, message, operation, context, hint };
   }
   if (error instanceof UsageError)

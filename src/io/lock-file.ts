@@ -110,7 +110,8 @@ export async function takeLock(path: string, what: string): Promise<HeldLock> {
   } catch (error) {
     throw fromSystemError(error, `lock ${what}`, { path: what });
   } finally {
-    await fs.rm(aside, { force: true });
+    // What went wrong before says more than that there is nothing to remove.
+    await fs.rm(aside, { force: true }).catch(() => undefined);
   }
   await sweep(path);
   let held = true;

@@ -3,6 +3,7 @@ import { VhdkitError } from '../../../src/base/errors.js';
 import { describeFailure, failureLines, hasFlag } from '../../../src/cli/failure.js';
 import { PLAIN } from '../../../src/cli/render/style.js';
 import { UsageError } from '../../../src/cli/usage-error.js';
+import { errorCodes } from '../../support/error-codes.js';
 
 const lines = (error: unknown): string[] => failureLines(describeFailure(error, 'info'), PLAIN);
 
@@ -21,14 +22,21 @@ describe('failure lines', () => {
 
   test('what the message says already is not repeated', () => {
     const context = { path: 'a.vhd', offset: 512 };
-    expect(lines(new VhdkitError('IO_FAILED', 'a.vhd: cannot read at 512', { context }))).toEqual([
+    const hint = 'Look.';
+    expect(lines(new VhdkitError('IO_FAILED', 'a.vhd: cannot read at 512', { context, hint }))).toEqual([
       'Error: a.vhd: cannot read at 512',
+      '  hint: Look.',
     ]);
   });
 
   test('text from an image cannot steer the terminal or add lines', () => {
-    const error = new VhdkitError('IO_FAILED', 'bad\u001b[2J\nname', { context: { path: 'x\u202ey' } });
-    expect(lines(error)).toEqual(['Error: bad\\u001b[2J\\u000aname', '  where: x\\u202ey']);
+    const details = { context: { path: 'x\u202ey' }, hint: 'a\nb' };
+    const error = new VhdkitError('IO_FAILED', 'bad\u001b[2J\nname', details);
+    expect(lines(error)).toEqual([
+      'Error: bad\\u001b[2J\\u000aname',
+      '  where: x\\u202ey',
+      '  hint: a\\u000ab',
+    ]);
   });
 
   test('an unexpected error is named as a bug, without its stack', () => {
@@ -39,6 +47,12 @@ describe('failure lines', () => {
   });
 });
 
+test.each(errorCodes)('%s comes with something to do next', (code) => {
+  const { hint } = describeFailure(new VhdkitError(code, 'It failed'));
+  expect(hint).toMatch(/^[A-Z`].{10,}[.]$/);
+  expect(hint?.length).toBeLessThan(120);
+});
+
 describe('the JSON form', () => {
   test('has every field, null where there is nothing', () => {
     expect(describeFailure(new VhdkitError('NOT_FOUND', 'gone'))).toEqual({
@@ -46,7 +60,7 @@ describe('the JSON form', () => {
       message: 'gone',
       operation: null,
       context: {},
-      hint: null,
+      hint: 'Check the path.',
     });
   });
 
