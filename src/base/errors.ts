@@ -44,7 +44,7 @@ export type ErrorCode =
   | 'PARENT_LOOP'
   /** A chain longer than the limit. */
   | 'CHAIN_TOO_DEEP'
-  /** The target (a block device, a format's limit) cannot hold the disk. */
+  /** The target (a block device, a file system's or a format's limit) cannot hold the disk. */
   | 'TARGET_TOO_SMALL'
   /** The token is forged, damaged, unknown or from another manager. */
   | 'TOKEN_INVALID'
@@ -111,6 +111,7 @@ const SYSTEM_CODES: Record<string, ErrorCode> = {
   EROFS: 'PERMISSION_DENIED',
   ENOSPC: 'NO_SPACE',
   EDQUOT: 'NO_SPACE',
+  EFBIG: 'TARGET_TOO_SMALL',
   EISDIR: 'NOT_A_DISK',
   EBUSY: 'IN_USE',
   ETXTBSY: 'IN_USE',
@@ -119,6 +120,8 @@ const SYSTEM_CODES: Record<string, ErrorCode> = {
 const HINTS: Partial<Record<ErrorCode, string>> = {
   NOT_FOUND: 'Check the path.',
   PERMISSION_DENIED: 'Check the permissions of the file and its folder.',
+  TARGET_TOO_SMALL:
+    'The file system takes no file so large: use another one (XFS), or an image that only holds what is stored.',
   NO_SPACE: 'Free some space or choose a target on another file system.',
   IN_USE: 'Close whatever holds it (unmount the file system, stop the virtual machine), then try again.',
 };

@@ -4,7 +4,7 @@
  * Invariant: nothing is read but tables and the places of holes, and the target is not touched. Numbers
  * are exact where payload would not be looked at; where it would, they are upper bounds and say so.
  */
-import { GiB } from '../../base/bytes.js';
+import { GiB, MiB } from '../../base/bytes.js';
 import { walkExtents } from '../../block/extent.js';
 import type { Chain } from '../../formats/chain.js';
 import type { CreateImageOptions, DiskImage } from '../../formats/disk-image.js';
@@ -39,9 +39,20 @@ function ask({ chain, image, session }: ForecastParts, position: number): Promis
   return forecast(walkExtents(chain, range, MAX_REQUEST), image, silent);
 }
 
-/** Length of an image's file with so many blocks: laid out in memory, because only the format knows. */
+/** More are not laid out: the tables are held in memory. Every block adds the same to the length. */
+const MOST_LAID_OUT = 2 * MiB;
+
+/** Length in bytes of the image's file with so many blocks. */
 async function sizeWith(blocks: number, image: DiskImage, made: CreateImageOptions): Promise<number> {
-  if (image.format === 'raw') return image.file.size();
+  // These have their length from the start.
+  if (image.format === 'raw' || (image.format === 'vhdx' && image.type === 'fixed')) return image.file.size();
+  if (image.type === 'fixed' || blocks <= MOST_LAID_OUT) return layOut(blocks, image, made);
+  const [one, two] = [await layOut(1, image, made), await layOut(2, image, made)];
+  return one + (blocks - 1) * (two - one);
+}
+
+/** Lays so many blocks out in memory, because only the format knows where it puts them. */
+async function layOut(blocks: number, image: DiskImage, made: CreateImageOptions): Promise<number> {
   const layout = new LayoutFile(image.file.path);
   const model = await createImage(layout, image.format, made);
   const end = Math.min(blocks * (model.blockSize ?? 0), model.virtualSize);

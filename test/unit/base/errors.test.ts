@@ -13,6 +13,7 @@ describe('fromSystemError', () => {
     ['EACCES', 'PERMISSION_DENIED'],
     ['EBUSY', 'IN_USE'],
     ['EISDIR', 'NOT_A_DISK'],
+    ['EFBIG', 'TARGET_TOO_SMALL'],
     ['EIO', 'IO_FAILED'],
   ])('maps %s to %s and keeps the cause', (errno, code) => {
     const cause = system(errno, `${errno}: what happened, read`);
