@@ -120,6 +120,15 @@ export class NodeFile implements RandomAccessFile {
     return { offset: start, length: (stop < 0 ? end : Math.min(stop, end)) - start };
   }
 
+  peek(buffer: Uint8Array, offset: number): boolean {
+    return nativeCalls()?.readCached(this.fd, buffer, offset) === buffer.length;
+  }
+
+  async writeBehind(offset: number, length: number): Promise<void> {
+    // Whether it worked does not matter: `flush` is what counts.
+    await nativeCalls()?.startWriteback(this.fd, offset, length);
+  }
+
   async allocatedBytes(): Promise<number> {
     if (this.kind === 'device') return this.size();
     return this.#guardSync('read the size of', {}, () => fs.fstatSync(this.fd).blocks * 512);

@@ -52,6 +52,13 @@ export interface RandomAccessFile {
    * follows. Storage that can't tell holes answers with the whole rest: data is always safe to assume.
    */
   nextData(offset: number, end: number): ByteRange | undefined;
+  /**
+   * Fills the buffer with bytes that are in memory, without waiting and without a promise. False when any
+   * of them is not there (or does not exist). Absent where the system has no such thing.
+   */
+  peek?(buffer: Uint8Array, offset: number): boolean;
+  /** Starts writing the range to stable storage: a hint, so that a later `flush` finds less to do. */
+  writeBehind?(offset: number, length: number): Promise<void>;
   /** Bytes of storage in use, as far as the system tells. */
   allocatedBytes(): Promise<number>;
   /** Undefined where there is no such thing (memory, devices). */

@@ -25,6 +25,7 @@ interface Koffi {
   config(options: { resident_async_pools: number }): unknown;
   load(path: string | null): { func(definition: string): KoffiFunction };
   errno(): number;
+  address(value: Uint8Array): bigint;
 }
 
 /** One C function in its two forms. Both answer with the result, or −errno when the result is −1. */
@@ -37,6 +38,8 @@ export interface SystemCall {
 
 export interface Library {
   call(definition: string): SystemCall;
+  /** Where a buffer's bytes are. They stay there as long as the buffer lives. */
+  address(buffer: Uint8Array): bigint;
 }
 
 const waiting: (() => void)[] = [];
@@ -98,7 +101,12 @@ function load(): Loaded {
     koffi.config({ resident_async_pools: MAX_IN_FLIGHT });
     // The process itself: its C library is already there, under whatever name the system gives it.
     const library = koffi.load(null);
-    return { library: { call: (definition) => bind(koffi, library.func(definition)) } };
+    return {
+      library: {
+        call: (definition) => bind(koffi, library.func(definition)),
+        address: (buffer) => BigInt(koffi.address(buffer)),
+      },
+    };
   } catch (error) {
     const text = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
     return { reason: `the optional package koffi can't be used: ${text}` };

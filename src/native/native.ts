@@ -14,6 +14,7 @@ import { type FallocateCalls, fallocateCalls } from './fallocate.js';
 import { type FiemapCalls, fiemapCalls } from './fiemap.js';
 import { type Library, library, libraryUnavailableReason } from './library.js';
 import { type PageCacheCalls, pageCacheCalls } from './page-cache.js';
+import { type ReadCachedCalls, readCachedCalls } from './read-cached.js';
 import { type SeekCalls, seekCalls } from './seek.js';
 
 export { Errno, errnoError, errnoName } from './errno.js';
@@ -27,6 +28,7 @@ export interface NativeCalls
     FallocateCalls,
     BlockDeviceCalls,
     PageCacheCalls,
+    ReadCachedCalls,
     FiemapCalls {
   /** FICLONERANGE; resolves to 0 or an errno. */
   cloneRange(
@@ -59,6 +61,10 @@ export interface NativeCalls
   punchHole(fd: number, offset: number, length: number): Promise<number>;
   /** Drops the file's clean pages from memory; 0 or an errno. */
   dropPageCache(fd: number): number;
+  /** Starts writing dirty pages of the range to storage, without waiting for it; 0 or an errno. */
+  startWriteback(fd: number, offset: number, length: number): Promise<number>;
+  /** Bytes read from memory alone (fewer than asked where the rest is not there) or −errno (EAGAIN: none). */
+  readCached(fd: number, buffer: Uint8Array, offset: number): number;
   /** BLKZEROOUT, range in multiples of the logical sector; 0 or an errno. */
   blockZeroOut(fd: number, offset: number, length: number): Promise<number>;
   /** BLKGETSIZE64: bytes or −errno. */
@@ -80,6 +86,7 @@ function bindAll(loaded: Library): NativeCalls {
     ...fallocateCalls(loaded),
     ...blockDeviceCalls(loaded),
     ...pageCacheCalls(loaded),
+    ...readCachedCalls(loaded),
     ...fiemapCalls(loaded),
   };
 }

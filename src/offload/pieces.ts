@@ -12,8 +12,11 @@ import { GiB, KiB, MiB } from '../base/bytes.js';
 import type { DataExtent, Extent } from '../block/extent.js';
 import type { HoleFinder, Source } from './sources.js';
 
-/** Whether payload is looked at for zeros (`scan`) or not (`holes`), settled per extent. */
-export type Policy = 'scan' | 'holes';
+/**
+ * How payload is treated, settled per extent: read and looked at for zeros (`scan`), only peeked at for
+ * zeros because another moves the bytes (`peek`), or not looked at (`holes`).
+ */
+export type Policy = 'scan' | 'peek' | 'holes';
 
 export interface ZeroPiece {
   state: 'zero';
@@ -42,13 +45,15 @@ export interface Group {
 
 /** Bytes read and looked at together: one buffer. Larger ones leave the processor's caches before they are written. */
 export const SCAN_WINDOW = MiB;
+/** Bytes peeked at and moved together. */
+export const PEEK_WINDOW = 16 * MiB;
 /** Longest range prepared at once where payload is not read. */
 export const MOVE_WINDOW = GiB;
 /** Zeros shorter than this don't break a group: writing them costs less than another request. */
 export const SHORT_ZEROS = 64 * KiB;
 const MAX_PIECES = 4096;
 
-const WINDOW = { scan: SCAN_WINDOW, holes: MOVE_WINDOW, zero: MOVE_WINDOW } as const;
+const WINDOW = { scan: SCAN_WINDOW, peek: PEEK_WINDOW, holes: MOVE_WINDOW, zero: MOVE_WINDOW } as const;
 
 /** What a data extent is: its source, and how its payload is to be treated. */
 export type Resolve = (extent: DataExtent) => Promise<{ source: Source; policy: Policy }>;

@@ -1,5 +1,6 @@
 /**
- * Moves a group whose payload is looked at: reads it, writes what is not zero.
+ * Moves a group whose payload is looked at: reads it and writes what is not zero, or peeks at it and has
+ * the ladder move what is not zero.
  *
  * Invariants: only chunks with other bytes than zero are prepared and written (targets in which unwritten
  * parts are not zero get their zeros made explicitly); reads of several groups overlap, but each waits at
@@ -10,6 +11,7 @@ import { nonZeroRuns } from '../base/zeros.js';
 import { type Place, pushPlace } from '../block/extent.js';
 import type { ByteRange } from '../io/random-access-file.js';
 import type { Gatherer, Part } from './gather.js';
+import { Peeker } from './peek.js';
 import type { Group, Piece, ZeroPiece } from './pieces.js';
 import { clipPieces, planRequests } from './plan.js';
 import type { Prepared, PreparedWrites, Ticket } from './prepared-writes.js';
@@ -19,6 +21,8 @@ import { runLimited } from './run-limited.js';
 /** Granularity in which payload is searched for zeros, counted from the start of the disk. */
 const ZERO_CHUNK = 64 * KiB;
 const WRITES_IN_FLIGHT = 4;
+/** Writing of longer ones to storage is started at once, so that the final flush is short. */
+const LONG_WRITE = 256 * KiB;
 
 /** A range of the disk that is prepared as one, and the runs in it that are written. */
 interface Span extends ByteRange {
@@ -38,16 +42,20 @@ export interface ScanParts extends MoverParts {
 export class ScanMover {
   readonly #parts: ScanParts;
   readonly #gatherer: Gatherer;
+  readonly #peeker: Peeker;
   /** Bytes are at hand after the scan; only an explicit choice makes another provider move them. */
   readonly #fromBuffer: boolean;
 
   constructor(parts: ScanParts) {
     this.#parts = parts;
     this.#gatherer = parts.gatherer;
+    this.#peeker = new Peeker(ZERO_CHUNK, parts.pool);
     this.#fromBuffer = parts.ladder.choice === 'auto' || parts.ladder.choice === 'buffered';
   }
 
   async run(group: Group, ticket: Ticket): Promise<void> {
+    if (group.kind === 'peek')
+      return this.#place(group, await this.#peeker.runs(group.pieces), undefined, ticket);
     await this.#parts.rateLimit?.take(payloadOf(group.pieces), this.#parts.signal);
     const buffer = await this.#parts.pool.acquire();
     let held = true;
@@ -61,13 +69,19 @@ export class ScanMover {
         this.#parts.pool.release(buffer);
         held = false;
       }
-      await this.#place(group, runs, bytes, ticket);
+      await this.#place(group, runs, held ? bytes : undefined, ticket);
     } finally {
       if (held) this.#parts.pool.release(buffer);
     }
   }
 
-  async #place(group: Group, runs: ByteRange[], bytes: Uint8Array, ticket: Ticket): Promise<void> {
+  /** Prepares the runs and fills them: from the bytes of the group when they are at hand. */
+  async #place(
+    group: Group,
+    runs: ByteRange[],
+    bytes: Uint8Array | undefined,
+    ticket: Ticket,
+  ): Promise<void> {
     const prepared: PreparedSpan[] = [];
     try {
       await ticket.enter();
@@ -110,18 +124,19 @@ export class ScanMover {
     return spans;
   }
 
-  async #fill(group: Group, span: PreparedSpan, bytes: Uint8Array): Promise<void> {
+  async #fill(group: Group, span: PreparedSpan, bytes: Uint8Array | undefined): Promise<void> {
     const { mover, tally, unwrittenIsZero } = this.#parts;
     const { places } = span.prepared;
     if (!unwrittenIsZero) await mover.run(planRequests(gapsOf(span, span.runs), places));
     const pieces = span.runs.flatMap((run) => clipPieces(group.pieces, run.offset, run.length));
-    if (!this.#fromBuffer) {
+    if (!bytes) {
       await mover.run(planRequests(pieces, places));
       return;
     }
-    await runLimited(writesOf(span), WRITES_IN_FLIGHT, ({ file, fileOffset, offset, length }) => {
+    await runLimited(writesOf(span), WRITES_IN_FLIGHT, async ({ file, fileOffset, offset, length }) => {
       const at = offset - group.offset;
-      return file.write(bytes.subarray(at, at + length), fileOffset);
+      await file.write(bytes.subarray(at, at + length), fileOffset);
+      if (length >= LONG_WRITE) await file.writeBehind?.(fileOffset, length);
     });
     for (const { state, length } of pieces) tally.add(state === 'zero' ? 'zero' : 'buffered', length);
   }

@@ -12,6 +12,7 @@
 import { throwIfAborted } from '../base/errors.js';
 import type { DataExtent, Extent } from '../block/extent.js';
 import { splitRequest } from '../block/split-request.js';
+import type { RandomAccessFile } from '../io/random-access-file.js';
 import { BufferPool } from './buffer-pool.js';
 import { Gatherer } from './gather.js';
 import { Ladder } from './ladder.js';
@@ -160,7 +161,7 @@ class Session {
       for await (const group of this.#groups(extents)) {
         throwIfAborted(this.#options.signal, 'transfer');
         if (group.kind !== 'zero') blocks.note(group.offset, group.length);
-        if (group.kind === 'scan') scanned += group.length;
+        if (group.kind === 'scan' || group.kind === 'peek') scanned += group.length;
         for (const piece of group.pieces) {
           if (piece.state === 'zero') this.#tally.add('zero', piece.length);
           else this.#forecastPiece(piece);
@@ -187,12 +188,20 @@ class Session {
     if (provider !== 'auto' && this.#ladder.rungs(extent.file, target).length === 0) {
       throw this.#ladder.unsupported(extent.file, target);
     }
-    if (zeros !== 'auto') return zeros;
-    if (provider === 'reflink') return 'holes';
-    const rung = this.#ladder.sharing(extent.file, target);
-    // Formats place payload at multiples of file system blocks: only a source may be shifted against them.
-    const aligned = rung && (extent.fileOffset - extent.offset) % rung.capabilities.alignment === 0;
-    return aligned ? 'holes' : 'scan';
+    if (zeros === 'holes' || (zeros === 'auto' && provider === 'reflink')) return 'holes';
+    if (zeros === 'auto') {
+      const rung = this.#ladder.sharing(extent.file, target);
+      // Formats place payload at multiples of file system blocks: only a source may be shifted against them.
+      if (rung && (extent.fileOffset - extent.offset) % rung.capabilities.alignment === 0) return 'holes';
+    }
+    return this.#canPeek(extent.file) ? 'peek' : 'scan';
+  }
+
+  /** Whether zeros are found by peeking: the kernel will copy, and says what is in memory. */
+  #canPeek(source: RandomAccessFile): boolean {
+    const { provider } = this.#options;
+    if (source.peek === undefined || (provider !== 'auto' && provider !== 'kernel')) return false;
+    return this.#ladder.rungs(source, this.#target.file).some((rung) => rung.provider.id === 'kernel');
   }
 
   async #runGroup(group: Group): Promise<void> {
@@ -200,7 +209,7 @@ class Session {
     const ticket = this.#turnstile.ticket();
     try {
       throwIfAborted(this.#signal, 'transfer');
-      if (group.kind === 'scan') await this.#scanner.run(group, ticket);
+      if (group.kind === 'scan' || group.kind === 'peek') await this.#scanner.run(group, ticket);
       else await this.#move(group, ticket);
     } catch (error) {
       this.#stop.abort(error);
@@ -237,7 +246,8 @@ class Session {
     if ((piece.sourceOffset - piece.offset) % alignment !== 0) {
       const why = `offset ${piece.sourceOffset} can't go to ${piece.offset} in units of ${alignment}`;
       if (provider !== 'auto') throw this.#ladder.unsupported(file, target, why);
-      this.#tally.add('buffered', piece.length);
+      const [, next] = this.#ladder.rungs(file, target);
+      this.#tally.add(next?.provider.id ?? 'buffered', piece.length);
       return;
     }
     const { head, body, tail } = splitRequest(piece.sourceOffset, piece.length, alignment);
