@@ -51,6 +51,18 @@ describe.each([512, 4096] as const)('a GPT at %d-byte sectors', (sectorSize) => 
     expect(table).toMatchObject({ kind: 'mbr' });
   });
 
+  it('does not count the copy of another table', async () => {
+    const bytes = disk(sectorSize);
+    const header = bytes.subarray(SIZE - sectorSize);
+    header.write('another one', 56);
+    sealHeader(header);
+    expect(await find(bytes)).toMatchObject({
+      kind: 'gpt',
+      backup: undefined,
+      defects: ['its backup copy belongs to another table'],
+    });
+  });
+
   it('is damaged when both copies are', async () => {
     const bytes = disk(sectorSize);
     bytes[sectorSize + 60] = 0;

@@ -80,6 +80,9 @@ describe.each([
           { slot: 0, status: 0, type: 0xee, first: 1, count: size / change.to - 1 },
         ]);
         expect(await meaning(out)).toEqual(await meaning(disk));
+        expect(out.toString('latin1').split('EFI PART')).toHaveLength(3);
+        const end = ((await gptOf(disk)).valid.header.lastUsable + 1) * change.from;
+        expect((table.valid.header.lastUsable + 1) * change.to).toBeLessThanOrEqual(end);
         expect(spans.map(({ offset, length }) => ({ offset, length }))).toEqual(partitions);
         for (const { offset, length } of partitions) {
           expect(out.subarray(offset, offset + length).equals(disk.subarray(offset, offset + length))).toBe(
