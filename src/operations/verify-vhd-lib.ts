@@ -34,18 +34,47 @@ export interface VhdLibDisk {
  * @throws whatever vhd-lib objects to, mostly an AssertionError
  */
 export async function openWithVhdLib(file: RandomAccessFile): Promise<VhdLibDisk> {
+  const recycled = new RecycledBuffers();
   const handler = {
-    read: async (_path: string, buffer: Buffer, position: number) => ({
-      bytesRead: await file.read(buffer, position),
-      buffer,
-    }),
+    async read(_path: string, fresh: Buffer, position: number) {
+      const buffer = recycled.take(fresh);
+      return { bytesRead: await file.read(buffer, position), buffer };
+    },
     getSize: async () => file.size(),
   };
   const reader = new Vhd(handler, file.path);
   await reader.readHeaderAndFooter();
   await reader.readBlockAllocationTable();
   const virtualSize = reader.footer.currentSize;
-  return { virtualSize, content: () => contentOf(reader, virtualSize) };
+  return {
+    virtualSize,
+    content() {
+      recycled.start();
+      return contentOf(reader, virtualSize);
+    },
+  };
+}
+
+/**
+ * Two buffers for blocks, one in use and one being read: vhd-lib makes a new one for each read, which
+ * costs next to nothing as long as nobody writes to it.
+ */
+class RecycledBuffers {
+  #buffers: Buffer[] | undefined;
+  #turn = 0;
+
+  /** From now on only blocks are read, all of one length. */
+  start(): void {
+    this.#buffers = [];
+  }
+
+  take(fresh: Buffer): Buffer {
+    if (!this.#buffers) return fresh;
+    this.#turn = 1 - this.#turn;
+    const buffer = this.#buffers[this.#turn] ?? fresh;
+    this.#buffers[this.#turn] = buffer;
+    return buffer;
+  }
 }
 
 /**
