@@ -138,15 +138,6 @@ describe('convert', () => {
     expect(readdirSync(target)).toEqual([]);
   });
 
-  test.each([
-    ['from', ['-', 'x.raw']],
-    ['to', ['x.raw', '-']],
-  ])('%s a stream: not yet', async (_, args) => {
-    const { status, stderr } = await vhdkit(['convert', ...args]);
-    expect(status).toBe(1);
-    expect(stderr).toContain('not there yet');
-  });
-
   test('--progress json: lines on stderr up to the end, one document on stdout', async () => {
     const target = path.join(testFolder(), 'b.raw');
     const { stdout, stderr } = await vhdkit([
