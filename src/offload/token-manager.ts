@@ -94,7 +94,7 @@ function sourceChanged(record: TokenRecord): VhdkitError {
   return new VhdkitError('SOURCE_CHANGED', `${record.path} was changed while it was being read`, {
     operation: 'read source',
     context: { path: record.path, offset: record.offset, length: record.length },
-    hint: 'Stop whatever writes to it (a running virtual machine?), then start again.',
+    hint: 'Stop whatever writes to it (a running virtual machine?), or use --snapshot-source where extents can be shared.',
   });
 }
 

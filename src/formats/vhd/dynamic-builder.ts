@@ -39,7 +39,7 @@ interface NewBlock {
 }
 
 /**
- * What to say about a block size that is legal but rare. qemu-img, libvhdi and vhd-lib read the content of
+ * What to say about a block size that is legal but rare. qemu-img and vhd-lib read the content of
  * all sizes from 4 KiB to 256 MiB; libvhd (XenServer) refuses more than 2 MiB and Azure's tools count on it.
  */
 function blockSizeWarnings(blockSize: number): Finding[] {

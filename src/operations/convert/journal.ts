@@ -52,7 +52,7 @@ export function assertUnchanged(chain: Chain, before: readonly SourceIdentity[])
     throw new VhdkitError('SOURCE_CHANGED', `${path} was changed while it was being converted`, {
       operation: 'convert',
       context: { path },
-      hint: 'Stop whatever writes to it, or use --snapshot-source on storage that can share extents.',
+      hint: 'Stop whatever writes to it (a running virtual machine?), or use --snapshot-source where extents can be shared.',
     });
   }
 }
