@@ -99,7 +99,7 @@ describe('JSON', () => {
   test('every documented field of convert but the situational ones is there', async () => {
     const fields = words(rows('JSON').find(([name]) => name === '`convert`')?.[1] ?? '');
     const result = await vhdkitJson(['convert', disk, path.join(folder, 'd.vhd'), '--dry-run']);
-    const situational = ['resumed', 'reblocked', 'verified', 'sha256'];
+    const situational = ['resumed', 'reblocked', 'verified', 'sha256', 'profile'];
     expect(fields.filter((name) => !(name in result))).toEqual(situational);
   });
 

@@ -67,6 +67,7 @@ export async function convertStraight(
     elapsedMs: host.clock.now() - started,
     dryRun: false,
     warnings,
+    ...(options.profile ? { profile: options.profile } : {}),
   };
 }
 

@@ -89,6 +89,7 @@ export async function convertToStream(
       dryRun: options.dryRun ?? false,
       warnings: [...warnings, ...remarks, ...image.warnings],
       ...(reblocked ? { reblocked } : {}),
+      ...(options.profile ? { profile: options.profile } : {}),
     };
   } finally {
     await stream.close();
