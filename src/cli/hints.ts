@@ -32,7 +32,7 @@ const HINTS: Record<ErrorCode, string> = {
   SOURCE_CHANGED: 'Stop whatever writes to it, or use --snapshot-source on storage that can share extents.',
   VERIFY_FAILED: 'Convert again; if it happens again, test the memory and the storage of this machine.',
   OFFLOAD_UNSUPPORTED: 'Use --provider auto, which falls back to what works.',
-  CANCELLED: 'Run the command again; with --resume, `convert` goes on where it stopped.',
+  CANCELLED: 'Run the command again. `convert --resume` keeps what was done when it is stopped.',
 };
 
 export function hintFor(code: ErrorCode): string {

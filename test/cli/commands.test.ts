@@ -154,8 +154,8 @@ describe('convert', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(lines.at(-1)).toMatchObject({ transferred: 8 * MiB, size: 8 * MiB, description: 'Converting' });
-    for (const line of lines)
-      expect(Object.keys(line)).toEqual(['transferred', 'size', 'elapsed', 'description']);
+    const fields = ['transferred', 'size', 'elapsed', 'description', 'work', 'rate', 'remaining'];
+    for (const line of lines) expect(Object.keys(line)).toEqual(fields);
   });
 
   test('no progress without a terminal, and none with -q', async () => {
