@@ -52,9 +52,11 @@ export async function hash(host: Host, options: HashOptions): Promise<HashResult
 /** A SHA-256 that is fed with pieces of a disk. */
 export class ContentDigest {
   readonly #hash: Hash = createHash('sha256');
+  #length = 0;
 
   /** The next piece: bytes, or that many zeros. */
   update(length: number, bytes: Uint8Array | undefined): void {
+    this.#length += length;
     if (bytes) {
       this.#hash.update(bytes);
       return;
@@ -63,8 +65,10 @@ export class ContentDigest {
       this.#hash.update(ZEROS.subarray(0, Math.min(ZEROS.length, length - done)));
   }
 
-  /** Lower-case hex. Nothing can be added afterwards. */
+  /** Lower-case hex, the last sector filled up. Nothing can be added afterwards. */
   finish(): string {
+    const rest = roundUp(this.#length, SECTOR_BYTES) - this.#length;
+    this.#hash.update(ZEROS.subarray(0, rest));
     return this.#hash.digest('hex');
   }
 }
@@ -81,6 +85,5 @@ export async function hashChain(
     options.progress?.update(offset + length, size);
   };
   for await (const piece of contentOf(chain, options.signal)) feed(piece);
-  digest.update(roundUp(size, SECTOR_BYTES) - size, undefined);
   return digest.finish();
 }

@@ -180,8 +180,9 @@ describe('the digest', () => {
     const whole = Math.ceil(size / 512) * 512;
     const expected = digestOf(Buffer.concat([readFileSync(raw), Buffer.alloc(whole - size)]));
     expect(await hash(host, { path: raw })).toMatchObject({ sha256: expected, virtualSize: whole });
-    for (const target of [vhd, vhdx]) {
-      await convert(host, { source: raw, target });
+    for (const target of [vhd, vhdx, path.join(folder, 'copy.raw')]) {
+      const converted = await convert(host, { source: raw, target, verify: true });
+      expect(converted.sha256).toBe(expected);
       expect(await hash(host, { path: target })).toMatchObject({ sha256: expected, virtualSize: whole });
     }
   });
