@@ -5,6 +5,7 @@ import {
   openSync,
   readFileSync,
   statSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -29,6 +30,9 @@ function makeSource(file: string, size = 37 * MiB + 512): string {
   put(3 * MiB - 4096, 2 * MiB);
   for (let index = 0; index < 40; index += 1) put(9 * MiB + index * 131_072, 512);
   writeSync(fd, Buffer.alloc(4 * MiB), 0, 4 * MiB, 18 * MiB);
+  // Stored zeros at the end of an empty block, data at the start of the next.
+  writeSync(fd, Buffer.alloc(4096), 0, 4096, 26 * MiB - 4096);
+  put(26 * MiB, 100);
   put(size - 512, 512);
   closeSync(fd);
   return file;
@@ -156,6 +160,22 @@ describe('failures', () => {
     const error = await convert(repeatableHost(), { source, target: '-', to: 'raw', output }).catch((e) => e);
     expect(error).toBeInstanceOf(VhdkitError);
     expect(error).toMatchObject({ code: 'SOURCE_CHANGED', context: { path: source } });
+  });
+
+  it('even when it changes after the last of it was read', async () => {
+    const source = path.join(testFolder(), 'source.raw');
+    writeFileSync(source, 'data');
+    truncateSync(source, 8 * MiB);
+    let calls = 0;
+    const output = {
+      async write() {
+        calls += 1;
+        if (calls === 8) writeFileSync(source, 'other');
+      },
+    };
+    const running = convert(repeatableHost(), { source, target: '-', to: 'raw', output });
+    await expect(running).rejects.toMatchObject({ code: 'SOURCE_CHANGED' });
+    expect(calls).toBe(8);
   });
 
   it('stops when asked to', async () => {
