@@ -11,7 +11,7 @@ import type { ImageFacts, Profile, Rule } from './rule.js';
 const FOOTER_BYTES = 512;
 const PREPARE = 'Microsoft Learn, "Prepare a Windows VHD or VHDX to upload to Azure"';
 const UPLOAD = 'Azure REST API, Disks, CreationData.uploadSizeBytes';
-const MANAGED = 'Microsoft Learn, "Introduction to Azure managed disks", Disk roles';
+const MANAGED = 'Microsoft Learn, Azure CLI, az disk; "Introduction to Azure managed disks", Disk roles';
 /** What `uploadSizeBytes` may be, less the footer. */
 const SMALLEST = 20 * MiB;
 const LARGEST = 32 * TiB;
@@ -117,11 +117,11 @@ const OVER_1_TIB: Rule = {
   id: 'AZURE_OVER_1_TIB',
   severity: 'note',
   reason: 'Older ways to upload an image end at 1 TiB (1023 GiB).',
-  source: 'Microsoft Learn, "Prepare Linux for imaging in Azure", General Linux system installation notes',
+  source: 'Microsoft/azure-vhd-utils, which ends at 1 TiB',
   hint: 'Upload it to a managed disk (az disk create --upload-type Upload, then azcopy).',
   judge: ({ virtualSize }) =>
     between(virtualSize, GENERIC_IMAGE, 2 * TiB)
-      ? `with ${formatSize(virtualSize)} the disk is too large for tools and unmanaged images that end at 1 TiB`
+      ? `with ${formatSize(virtualSize)} the disk is too large for tools that end at 1 TiB`
       : undefined,
 };
 

@@ -39,7 +39,7 @@ const BLOCK_SIZE: Rule = {
   id: 'WSL_BLOCK_SIZE',
   severity: 'note',
   reason: 'WSL makes blocks of 1 MiB, so that a disk of many small files stays small.',
-  source: 'microsoft/WSL, src/windows/common/filesystem.cpp',
+  source: 'microsoft/WSL, WslCoreFilesystem.cpp',
   hint: 'Convert it with --for wsl.',
   judge: ({ format, blockSize }) =>
     format === 'vhdx' && blockSize !== undefined && blockSize !== MiB
@@ -51,7 +51,7 @@ const SECTORS: Rule = {
   id: 'WSL_LARGE_SECTORS',
   severity: 'error',
   reason: 'WSL makes and tests disks with 512-byte sectors only.',
-  source: 'microsoft/WSL, src/windows/common/filesystem.cpp',
+  source: 'microsoft/WSL, WslCoreFilesystem.cpp',
   hint: 'Convert it with --for wsl; a partition table has to be rewritten then.',
   judge: ({ logicalSectorSize }) =>
     logicalSectorSize === 512 ? undefined : `the sectors have ${logicalSectorSize} bytes instead of 512`,
