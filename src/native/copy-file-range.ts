@@ -7,6 +7,7 @@
 import type { Library } from './library.js';
 
 export interface CopyFileRangeCalls {
+  probeCopy(sourceFd: number, targetFd: number): number;
   copyFileRange(
     sourceFd: number,
     sourceOffset: number,
@@ -27,6 +28,9 @@ export function copyFileRangeCalls(library: Library): CopyFileRangeCalls {
     'int64_t copy_file_range(int in, void *in_offset, int out, void *out_offset, size_t length, unsigned int flags)',
   );
   return {
+    // The kernel judges the pair of files before it looks at the length.
+    probeCopy: (sourceFd, targetFd) =>
+      -copy.now(sourceFd, offsetPointer(0), targetFd, offsetPointer(0), 0, 0) || 0,
     copyFileRange: (sourceFd, sourceOffset, targetFd, targetOffset, length) =>
       copy.later(sourceFd, offsetPointer(sourceOffset), targetFd, offsetPointer(targetOffset), length, 0),
   };

@@ -45,6 +45,8 @@ export interface NativeCalls
   probeClone(sourceFd: number, targetFd: number): number;
   /** FIGETBSZ: the file system's block size in bytes or −errno. */
   fileSystemBlockSize(fd: number): number;
+  /** Whether the kernel copies between the two files, without side effects: an empty copy. Returns the errno. */
+  probeCopy(sourceFd: number, targetFd: number): number;
   /** Bytes copied (0 at the end of the source) or −errno. */
   copyFileRange(
     sourceFd: number,

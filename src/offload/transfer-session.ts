@@ -9,6 +9,7 @@
  * nothing runs any more when `transfer` returns or throws; at the end every source file is verified to be
  * what it was at the start. Flushing the target is the caller's business.
  */
+import { setMaxListeners } from 'node:events';
 import { throwIfAborted } from '../base/errors.js';
 import type { DataExtent, Extent } from '../block/extent.js';
 import { splitRequest } from '../block/split-request.js';
@@ -112,6 +113,8 @@ class Session {
     this.#target = target;
     this.#options = options;
     this.#signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    // Everything in flight may wait on it: that is no leak.
+    setMaxListeners(0, this.#signal);
     this.#tally = new Tally(options.onProgress, options.onCost);
     this.#sources = new Sources(manager, target.file);
     const paced = providers.map((provider) =>

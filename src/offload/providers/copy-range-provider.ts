@@ -28,8 +28,10 @@ function capabilities(source: RandomAccessFile, target: RandomAccessFile): Offlo
     return incapable(`${source.path} is not a regular file`);
   if (target.kind !== 'file' || target.fd === undefined)
     return incapable(`${target.path} is not a regular file`);
-  if (!nativeCalls()) return incapable(nativeUnavailableReason() ?? 'no native calls');
-  // Whether the two file systems get along only the first call tells.
+  const native = nativeCalls();
+  if (!native) return incapable(nativeUnavailableReason() ?? 'no native calls');
+  const errno = native.probeCopy(source.fd, target.fd);
+  if (errno !== 0) return incapable(reasonOf(errno));
   return { supported: true, alignment: 1, maxLength: MAX_LENGTH };
 }
 

@@ -65,6 +65,17 @@ describe.skipIf(!native)('system calls', () => {
     expect(readFileSync(path.join(folder, 'copy-b'), 'latin1')).toBe('-defg----ij');
   });
 
+  it('probeCopy tells whether a pair can be copied, and copies nothing', () => {
+    const from = file('probe-a', 'abc');
+    const to = file('probe-b', '---');
+    expect(native.probeCopy(from, to)).toBe(0);
+    expect(native.probeCopy(987_654, to)).toBe(Errno.EBADF);
+    const elsewhere = openSync('/proc/self/status', 'r');
+    expect(native.probeCopy(elsewhere, to)).not.toBe(0);
+    closeSync(elsewhere);
+    expect(readFileSync(path.join(folder, 'probe-b'), 'latin1')).toBe('---');
+  });
+
   it('errno belongs to its own call, however many are in flight', async () => {
     const from = file('many-a', 'x'.repeat(100));
     const to = file('many-b');
