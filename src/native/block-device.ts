@@ -9,8 +9,11 @@ const BLKPBSZGET = 0x127b;
 const BLKZEROOUT = 0x127f;
 
 export interface BlockDeviceCalls {
+  /** BLKZEROOUT, range in multiples of the logical sector; 0 or an errno. */
   blockZeroOut(fd: number, offset: number, length: number): Promise<number>;
+  /** BLKGETSIZE64: bytes or −errno. */
   blockDeviceSize(fd: number): number;
+  /** BLKSSZGET and BLKPBSZGET in bytes; undefined when it is no block device. */
   blockDeviceSectorSizes(fd: number): { logical: number; physical: number } | undefined;
 }
 

@@ -17,6 +17,7 @@ const SYNCHRONOUS_IN_A_ROW = 64;
 const IMPOSSIBLE_OFFSET = 2n ** 60n + 1n;
 
 export interface CloneCalls {
+  /** FICLONERANGE; resolves to 0 or an errno. */
   cloneRange(
     sourceFd: number,
     sourceOffset: number,
@@ -24,7 +25,12 @@ export interface CloneCalls {
     targetFd: number,
     targetOffset: number,
   ): Promise<number>;
+  /**
+   * Whether the two regular files can share extents, without side effects: a clone of an impossible range
+   * answers EINVAL where sharing works, EOPNOTSUPP or EXDEV and the like elsewhere. Returns the errno.
+   */
   probeClone(sourceFd: number, targetFd: number): number;
+  /** FIGETBSZ: the file system's block size in bytes or −errno. */
   fileSystemBlockSize(fd: number): number;
 }
 

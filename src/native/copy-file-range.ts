@@ -7,7 +7,9 @@
 import type { Library } from './library.js';
 
 export interface CopyFileRangeCalls {
+  /** Whether the kernel copies between the two files, without side effects: an empty copy. Returns the errno. */
   probeCopy(sourceFd: number, targetFd: number): number;
+  /** Bytes copied (0 at the end of the source) or −errno. */
   copyFileRange(
     sourceFd: number,
     sourceOffset: number,

@@ -11,6 +11,7 @@ const SHORT = 1024 * 1024;
 const SYNCHRONOUS_IN_A_ROW = 64;
 
 export interface FallocateCalls {
+  /** PUNCH_HOLE | KEEP_SIZE, on block devices too; 0 or an errno. */
   punchHole(fd: number, offset: number, length: number): Promise<number>;
 }
 

@@ -27,6 +27,7 @@ export interface FiemapExtent {
 }
 
 export interface FiemapCalls {
+  /** Physical extents of the range. @throws UNSUPPORTED where the file system can't list them */
   fiemap(fd: number, offset: number, length: number): FiemapExtent[];
 }
 

@@ -29,53 +29,7 @@ export interface NativeCalls
     BlockDeviceCalls,
     PageCacheCalls,
     ReadCachedCalls,
-    FiemapCalls {
-  /** FICLONERANGE; resolves to 0 or an errno. */
-  cloneRange(
-    sourceFd: number,
-    sourceOffset: number,
-    length: number,
-    targetFd: number,
-    targetOffset: number,
-  ): Promise<number>;
-  /**
-   * Whether the two regular files can share extents, without side effects: a clone of an impossible range
-   * answers EINVAL where sharing works, EOPNOTSUPP or EXDEV and the like elsewhere. Returns the errno.
-   */
-  probeClone(sourceFd: number, targetFd: number): number;
-  /** FIGETBSZ: the file system's block size in bytes or −errno. */
-  fileSystemBlockSize(fd: number): number;
-  /** Whether the kernel copies between the two files, without side effects: an empty copy. Returns the errno. */
-  probeCopy(sourceFd: number, targetFd: number): number;
-  /** Bytes copied (0 at the end of the source) or −errno. */
-  copyFileRange(
-    sourceFd: number,
-    sourceOffset: number,
-    targetFd: number,
-    targetOffset: number,
-    length: number,
-  ): Promise<number>;
-  /** Offset of the next stored byte or −errno (ENXIO: none up to the end). */
-  seekData(fd: number, offset: number): number;
-  /** Offset of the next hole (the end of the file counts as one) or −errno. */
-  seekHole(fd: number, offset: number): number;
-  /** PUNCH_HOLE | KEEP_SIZE, on block devices too; 0 or an errno. */
-  punchHole(fd: number, offset: number, length: number): Promise<number>;
-  /** Drops the file's clean pages from memory; 0 or an errno. */
-  dropPageCache(fd: number): number;
-  /** Starts writing dirty pages of the range to storage, without waiting for it; 0 or an errno. */
-  startWriteback(fd: number, offset: number, length: number): Promise<number>;
-  /** Bytes read from memory alone (fewer than asked where the rest is not there) or −errno (EAGAIN: none). */
-  readCached(fd: number, buffer: Uint8Array, offset: number): number;
-  /** BLKZEROOUT, range in multiples of the logical sector; 0 or an errno. */
-  blockZeroOut(fd: number, offset: number, length: number): Promise<number>;
-  /** BLKGETSIZE64: bytes or −errno. */
-  blockDeviceSize(fd: number): number;
-  /** BLKSSZGET and BLKPBSZGET in bytes; undefined when it is no block device. */
-  blockDeviceSectorSizes(fd: number): { logical: number; physical: number } | undefined;
-  /** Physical extents of the range. @throws UNSUPPORTED where the file system can't list them */
-  fiemap(fd: number, offset: number, length: number): ReturnType<FiemapCalls['fiemap']>;
-}
+    FiemapCalls {}
 
 let calls: NativeCalls | undefined;
 let failure: string | undefined;

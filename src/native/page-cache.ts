@@ -13,7 +13,9 @@ const DONTNEED = 4;
 const WRITE = 2;
 
 export interface PageCacheCalls {
+  /** Starts writing dirty pages of the range to storage, without waiting for it; 0 or an errno. */
   startWriteback(fd: number, offset: number, length: number): Promise<number>;
+  /** Drops the file's clean pages from memory; 0 or an errno. */
   dropPageCache(fd: number): number;
 }
 

@@ -9,6 +9,7 @@ import type { Library } from './library.js';
 const RWF_NOWAIT = 8;
 
 export interface ReadCachedCalls {
+  /** Bytes read from memory alone (fewer than asked where the rest is not there) or −errno (EAGAIN: none). */
   readCached(fd: number, buffer: Uint8Array, offset: number): number;
 }
 

@@ -9,7 +9,9 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
 export interface SeekCalls {
+  /** Offset of the next stored byte or −errno (ENXIO: none up to the end). */
   seekData(fd: number, offset: number): number;
+  /** Offset of the next hole (the end of the file counts as one) or −errno. */
   seekHole(fd: number, offset: number): number;
 }
 

@@ -5,7 +5,14 @@
  */
 import { throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
-import { Errno, errnoError, errnoName } from '../native/native.js';
+import {
+  Errno,
+  errnoError,
+  errnoName,
+  type NativeCalls,
+  nativeCalls,
+  nativeUnavailableReason,
+} from '../native/native.js';
 import type {
   OffloadCapabilities,
   OffloadProvider,
@@ -38,6 +45,23 @@ export function unsupported(reason: string): { status: 'unsupported'; reason: st
 
 export function incapable(reason: string): OffloadCapabilities {
   return { supported: false, reason, alignment: 1, maxLength: 0 };
+}
+
+/** Two regular files, and the calls that work on their descriptors. */
+export interface KernelPair {
+  native: NativeCalls;
+  sourceFd: number;
+  targetFd: number;
+}
+
+/** What the kernel is to be asked about two files; a text says why it can't be asked. */
+export function kernelPair(source: RandomAccessFile, target: RandomAccessFile): KernelPair | string {
+  for (const file of [source, target]) {
+    if (file.kind !== 'file' || file.fd === undefined) return `${file.path} is not a regular file`;
+  }
+  const native = nativeCalls();
+  if (!native) return nativeUnavailableReason() ?? 'no native calls';
+  return { native, sourceFd: source.fd as number, targetFd: target.fd as number };
 }
 
 export function assertWritable(target: RandomAccessFile): void {

@@ -76,13 +76,12 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
       resume: options.resume ?? false,
       scratch: options.dryRun ?? false,
     });
-    let job: Job | undefined;
     try {
       const start = await begin({ target, to, options: made, sources, settings });
       const { image } = start;
       const session = sessionOptions(host, options);
       if (rateLimit) session.rateLimit = rateLimit;
-      job = { host, options, chain, sources, settings, target, start, session };
+      const job: Job = { host, options, chain, sources, settings, target, start, session };
       const outcome = options.dryRun
         ? await rehearse(job, made)
         : { bytes: await move(job), ...(await finish(job)) };

@@ -6,12 +6,13 @@
  */
 import { fromSystemError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import { Errno, nativeCalls, nativeUnavailableReason } from '../../native/native.js';
+import { Errno } from '../../native/native.js';
 import type { OffloadCapabilities, OffloadProvider, OffloadWriteResult } from '../offload-provider.js';
 import {
   incapable,
   isUnsupported,
   kernelError,
+  kernelPair,
   type RangeMove,
   rangeProvider,
   reasonOf,
@@ -24,13 +25,9 @@ const MAX_LENGTH = 128 * 1024 * 1024;
 const MAX_INTERRUPTIONS = 8;
 
 function capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities {
-  if (source.kind !== 'file' || source.fd === undefined)
-    return incapable(`${source.path} is not a regular file`);
-  if (target.kind !== 'file' || target.fd === undefined)
-    return incapable(`${target.path} is not a regular file`);
-  const native = nativeCalls();
-  if (!native) return incapable(nativeUnavailableReason() ?? 'no native calls');
-  const errno = native.probeCopy(source.fd, target.fd);
+  const pair = kernelPair(source, target);
+  if (typeof pair === 'string') return incapable(pair);
+  const errno = pair.native.probeCopy(pair.sourceFd, pair.targetFd);
   if (errno !== 0) return incapable(reasonOf(errno));
   return { supported: true, alignment: 1, maxLength: MAX_LENGTH };
 }
@@ -57,14 +54,18 @@ async function settle(range: RangeMove, length: number, answer: number): Promise
 
 async function move(range: RangeMove): Promise<OffloadWriteResult> {
   const { source, sourceOffset, target, targetOffset } = range;
-  const native = nativeCalls();
-  if (!native || source.fd === undefined || target.fd === undefined) {
-    return unsupported(nativeUnavailableReason() ?? 'one of the files has no descriptor');
-  }
+  const pair = kernelPair(source, target);
+  if (typeof pair === 'string') return unsupported(pair);
   const length = Math.min(range.length, MAX_LENGTH);
   let answer: number = -Errno.EINTR;
   for (let attempt = 0; attempt < MAX_INTERRUPTIONS && answer === -Errno.EINTR; attempt += 1) {
-    answer = await native.copyFileRange(source.fd, sourceOffset, target.fd, targetOffset, length);
+    answer = await pair.native.copyFileRange(
+      pair.sourceFd,
+      sourceOffset,
+      pair.targetFd,
+      targetOffset,
+      length,
+    );
   }
   return settle(range, length, answer);
 }

@@ -8,12 +8,14 @@
 import { roundDown } from '../../base/bytes.js';
 import { fromSystemError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import { Errno, nativeCalls, nativeUnavailableReason } from '../../native/native.js';
+import { Errno } from '../../native/native.js';
 import type { OffloadCapabilities, OffloadProvider, OffloadWriteResult } from '../offload-provider.js';
 import {
   incapable,
   isUnsupported,
+  type KernelPair,
   kernelError,
+  kernelPair,
   type RangeMove,
   rangeProvider,
   reasonOf,
@@ -27,22 +29,18 @@ const USUAL_BLOCK = 4096;
 const LARGEST_BLOCK = 64 * 1024;
 
 /** Sharing unit of the target's file system. Network file systems report transfer sizes instead: ignored. */
-function alignmentOf(targetFd: number): number {
-  const size = nativeCalls()?.fileSystemBlockSize(targetFd) ?? 0;
+function alignmentOf({ native, targetFd }: KernelPair): number {
+  const size = native.fileSystemBlockSize(targetFd);
   return size > USUAL_BLOCK && size <= LARGEST_BLOCK ? size : USUAL_BLOCK;
 }
 
 function capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities {
-  if (source.kind !== 'file' || source.fd === undefined)
-    return incapable(`${source.path} is not a regular file`);
-  if (target.kind !== 'file' || target.fd === undefined)
-    return incapable(`${target.path} is not a regular file`);
-  const native = nativeCalls();
-  if (!native) return incapable(nativeUnavailableReason() ?? 'no native calls');
-  const errno = native.probeClone(source.fd, target.fd);
+  const pair = kernelPair(source, target);
+  if (typeof pair === 'string') return incapable(pair);
+  const errno = pair.native.probeClone(pair.sourceFd, pair.targetFd);
   // The probe is an impossible request: whoever could share extents calls it invalid.
   if (errno !== Errno.EINVAL && errno !== 0) return incapable(reasonOf(errno));
-  return { supported: true, alignment: alignmentOf(target.fd), maxLength: MAX_LENGTH };
+  return { supported: true, alignment: alignmentOf(pair), maxLength: MAX_LENGTH };
 }
 
 /** The longest part from the start that can be shared; 0 when the start is not on a block. */
@@ -58,13 +56,17 @@ function sharableLength(range: RangeMove, alignment: number): number {
 
 async function move(range: RangeMove): Promise<OffloadWriteResult> {
   const { source, sourceOffset, target, targetOffset } = range;
-  const native = nativeCalls();
-  if (!native || source.fd === undefined || target.fd === undefined) {
-    return unsupported(nativeUnavailableReason() ?? 'one of the files has no descriptor');
-  }
-  const length = sharableLength(range, alignmentOf(target.fd));
+  const pair = kernelPair(source, target);
+  if (typeof pair === 'string') return unsupported(pair);
+  const length = sharableLength(range, alignmentOf(pair));
   if (length === 0) return unsupported('the range is not aligned to blocks of the file system');
-  const errno = await native.cloneRange(source.fd, sourceOffset, length, target.fd, targetOffset);
+  const errno = await pair.native.cloneRange(
+    pair.sourceFd,
+    sourceOffset,
+    length,
+    pair.targetFd,
+    targetOffset,
+  );
   if (errno === 0) return { status: 'done', length };
   if (isUnsupported(errno)) return unsupported(reasonOf(errno));
   throw fromSystemError(kernelError(errno, 'FICLONERANGE'), `share extents with ${target.path}`, {
