@@ -5,6 +5,7 @@
  * allocation follows the disk); two writes that touch the same block are never prepared at the same time;
  * calls into the target never overlap; every prepared write is committed or aborted exactly once.
  */
+import { KiB } from '../base/bytes.js';
 import type { Place } from '../block/extent.js';
 import type { TransferTarget } from './transfer-types.js';
 
@@ -40,6 +41,23 @@ interface Outstanding {
   firstBlock: number;
   lastBlock: number;
   settled: Promise<void>;
+}
+
+/** Shorter ranges are left to the final flush. */
+const LONG_WRITE = 256 * KiB;
+
+/**
+ * Starts writing what was committed to storage, so that the final flush is short: in one piece, with what
+ * the format put between the places.
+ */
+async function writeBehind(places: readonly Place[]): Promise<void> {
+  const file = places[0]?.file;
+  if (!file?.writeBehind) return;
+  const start = Math.min(...places.map(({ fileOffset }) => fileOffset));
+  const end = Math.max(...places.map(({ fileOffset, length }) => fileOffset + length));
+  const stored = places.reduce((sum, { length }) => sum + length, 0);
+  const isDense = end - start <= 2 * stored;
+  if (isDense && end - start >= LONG_WRITE) await file.writeBehind(start, end - start);
 }
 
 export class PreparedWrites {
@@ -78,7 +96,10 @@ export class PreparedWrites {
     };
     return {
       places: prepared.places,
-      commit: () => end(() => prepared.commit()),
+      commit: async () => {
+        await end(() => prepared.commit());
+        await writeBehind(prepared.places);
+      },
       abort: () => end(() => prepared.abort()),
     };
   }

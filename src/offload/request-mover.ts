@@ -25,9 +25,6 @@ const REQUESTS_IN_FLIGHT = 8;
 /** Shorter copies are worth gathering. */
 const SHORT_COPY = 64 * 1024;
 
-/** Writing of longer ones to storage is started at once, so that the final flush is short. */
-const LONG_COPY = 256 * 1024;
-
 /** What a whole session shares. */
 export interface MoverParts {
   ladder: Ladder;
@@ -211,9 +208,6 @@ export class RequestMover {
         return this.#copy(rest);
       }
       tally.add(provider.id, checkLength(result.length, length));
-      if (provider.id !== 'reflink' && result.length >= LONG_COPY) {
-        await target.writeBehind?.(targetOffset, result.length);
-      }
       rest = advance(rest, result.length);
       // It stopped between two units: what follows has an unaligned head now.
       if (rest.sourceOffset % capabilities.alignment !== 0) return this.#copy(rest);

@@ -21,8 +21,6 @@ import { runLimited } from './run-limited.js';
 /** Granularity in which payload is searched for zeros, counted from the start of the disk. */
 const ZERO_CHUNK = 64 * KiB;
 const WRITES_IN_FLIGHT = 4;
-/** Writing of longer ones to storage is started at once, so that the final flush is short. */
-const LONG_WRITE = 256 * KiB;
 
 /** A range of the disk that is prepared as one, and the runs in it that are written. */
 interface Span extends ByteRange {
@@ -133,10 +131,9 @@ export class ScanMover {
       await mover.run(planRequests(pieces, places));
       return;
     }
-    await runLimited(writesOf(span), WRITES_IN_FLIGHT, async ({ file, fileOffset, offset, length }) => {
+    await runLimited(writesOf(span), WRITES_IN_FLIGHT, ({ file, fileOffset, offset, length }) => {
       const at = offset - group.offset;
-      await file.write(bytes.subarray(at, at + length), fileOffset);
-      if (length >= LONG_WRITE) await file.writeBehind?.(fileOffset, length);
+      return file.write(bytes.subarray(at, at + length), fileOffset);
     });
     for (const { state, length } of pieces) tally.add(state === 'zero' ? 'zero' : 'buffered', length);
   }
