@@ -91,7 +91,7 @@ function whyNot(): string | undefined {
   return undefined;
 }
 
-type Loaded = { library: Library; reason?: undefined } | { library?: undefined; reason: string };
+type Loaded = { calls: Library; reason?: undefined } | { calls?: undefined; reason: string };
 
 function load(): Loaded {
   const reason = whyNot();
@@ -102,7 +102,7 @@ function load(): Loaded {
     // The process itself: its C library is already there, under whatever name the system gives it.
     const library = koffi.load(null);
     return {
-      library: {
+      calls: {
         call: (definition) => bind(koffi, library.func(definition)),
         address: (buffer) => BigInt(koffi.address(buffer)),
       },
@@ -117,7 +117,7 @@ let loaded: Loaded | undefined;
 
 export function library(): Library | undefined {
   loaded ??= load();
-  return loaded.library;
+  return loaded.calls;
 }
 
 /** Why there are no native calls; undefined when there are. */
