@@ -6,12 +6,14 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { FileSystem } from '../../src/io/file-system.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
 import { convert } from '../../src/operations/convert.js';
 import { hash } from '../../src/operations/hash.js';
 import { type Host, systemHost } from '../../src/operations/host.js';
+import { mountNew } from '../support/mounts.js';
+import { canMount } from '../support/requires.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { testFolder } from '../support/tmp.js';
 
@@ -78,6 +80,17 @@ function countingHost(counted: string): { host: Host; read: () => number } {
   return { host: { ...host, fileSystem }, read: () => bytes };
 }
 
+/** A folder of the temporary file system, and of XFS and tmpfs where they can be mounted. */
+function folders(): string[] {
+  const mounted = (['xfs', 'tmpfs'] as const)
+    .filter((kind) => canMount(kind))
+    .map((kind) => mountNew(kind, 512));
+  onTestFinished(() => {
+    for (const each of mounted) each.unmount();
+  });
+  return [testFolder('kill'), ...mounted.map((each) => each.path)];
+}
+
 const kinds = [
   { to: 'raw' },
   { to: 'vhd', type: 'dynamic' },
@@ -88,12 +101,14 @@ const kinds = [
 
 describe('a conversion that is killed', () => {
   it(`leaves nothing, or can be continued, at ${ROUNDS} moments`, { timeout: 400_000 }, async () => {
-    const folder = testFolder('kill');
-    const source = path.join(folder, 'source.img');
-    const expected = await makeSource(source);
+    const places = folders();
+    let expected = '';
+    for (const folder of places) expected = await makeSource(path.join(folder, 'source.img'));
     let continued = 0;
     for (let round = 0; round < ROUNDS; round += 1) {
-      const kind = kinds[round % kinds.length];
+      const folder = places[round % places.length] as string;
+      const source = path.join(folder, 'source.img');
+      const kind = kinds[Math.floor(round / places.length) % kinds.length];
       const target = path.join(folder, `target-${round}.${kind?.to}`);
       const options = {
         source,
