@@ -6,8 +6,8 @@
 export interface ChildBlock {
   /** Block index on the disk. */
   index: number;
-  /** Sectors the child holds, each with the byte it is filled with. */
-  sectors: ReadonlyMap<number, number>;
+  /** Sectors the child holds, each with its bytes, or the byte it is filled with. */
+  sectors: ReadonlyMap<number, number | Uint8Array>;
 }
 
 export interface DifferencingVhd {
@@ -24,6 +24,8 @@ export interface DifferencingVhd {
   blockSize?: number;
   /** ASCII, 4 characters; default `win `. */
   creator?: string;
+  /** Take everything but type, id and data offset from this footer. */
+  footer?: Uint8Array;
 }
 
 function checksum(bytes: Buffer, at: number): void {
@@ -56,6 +58,16 @@ export function vhdFooter(disk: {
   footer.writeBigUInt64BE(BigInt(disk.size), 48);
   footer.writeUInt32BE(disk.type, 60);
   footer.set(disk.uniqueId, 68);
+  checksum(footer, 64);
+  return footer;
+}
+
+/** The footer of a differencing disk, like another disk's. */
+function childFooter(like: Uint8Array, uniqueId: Uint8Array): Buffer {
+  const footer = Buffer.from(like);
+  footer.writeBigUInt64BE(512n, 16);
+  footer.writeUInt32BE(4, 60);
+  footer.set(uniqueId, 68);
   checksum(footer, 64);
   return footer;
 }
@@ -102,13 +114,15 @@ export function differencingVhd(disk: DifferencingVhd): Buffer {
     payload.push(block);
     at += block.length;
   }
-  const footer = vhdFooter({
-    size: disk.size,
-    uniqueId: disk.uniqueId,
-    type: 4,
-    dataOffset: 512,
-    ...(disk.creator === undefined ? {} : { creator: disk.creator }),
-  });
+  const footer = disk.footer
+    ? childFooter(disk.footer, disk.uniqueId)
+    : vhdFooter({
+        size: disk.size,
+        uniqueId: disk.uniqueId,
+        type: 4,
+        dataOffset: 512,
+        ...(disk.creator === undefined ? {} : { creator: disk.creator }),
+      });
   const gap = Buffer.alloc(512);
   return Buffer.concat([footer, header, gap, ...locatorData, table, ...payload, footer]);
 }
