@@ -212,7 +212,7 @@ describe.skipIf(!canLoop())('a block device (needs loop devices)', () => {
 
 const lacksTime = lacking('time');
 
-describe.skipIf(lacksTime)(`memory for a disk of 20 GiB${lacksTime}`, () => {
+describe.skipIf(lacksTime)(`memory for a disk of 20 GiB${lacksTime}`, { timeout: 240_000 }, () => {
   let large: string;
 
   beforeAll(() => {
@@ -250,9 +250,10 @@ describe.skipIf(lacksTime)(`memory for a disk of 20 GiB${lacksTime}`, () => {
     expect(same.status, same.stderr).toBe(0);
   });
 
-  it('in from raw', async () => {
+  // Every zero goes through the pipe: 3 GiB are more than enough to see memory grow.
+  it('in from 3 GiB of raw', async () => {
     const target = path.join(testFolder(), 'out.vhdx');
-    const script = 'cat "$1" | measured convert - "$2" -q -f raw --size 20G';
+    const script = 'head -c 3G "$1" | measured convert - "$2" -q -f raw --size 3G';
     expect(await peak(script, [large, target])).toBeLessThan(MAX_MEMORY_KIB);
   });
 });
