@@ -9,7 +9,7 @@
 import { dirname, sep } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import { type ChainExtent, pushExtent } from '../block/extent.js';
-import type { FileIdentity, FileSystem } from '../io/file-system.js';
+import { type FileIdentity, type FileSystem, sameFile } from '../io/file-system.js';
 import type { DiskImage, FormatId, ParentLink } from './disk-image.js';
 import { assertInsideDisk } from './image-reader.js';
 import { type PathTry, parentBaseName, parentPaths } from './parent-path.js';
@@ -26,10 +26,6 @@ export type ParentResolution =
   | { status: 'missing'; path: string; tried: readonly string[] }
   | { status: 'mismatch'; path: string; reason: string; foundId: string }
   | { status: 'unreadable'; path: string; cause: VhdkitError };
-
-function sameFile(a: FileIdentity, b: FileIdentity): boolean {
-  return a.device === b.device && a.inode === b.inode;
-}
 
 /** The tries that exist, the ones that differ only in case included. */
 async function existing(fileSystem: FileSystem, tries: readonly PathTry[]): Promise<string[]> {

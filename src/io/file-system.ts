@@ -16,6 +16,10 @@ export interface FileIdentity {
   inode: bigint;
 }
 
+export function sameFile(a: FileIdentity, b: FileIdentity): boolean {
+  return a.device === b.device && a.inode === b.inode;
+}
+
 /** A file that gets its final name only when it is complete. */
 export interface PendingFile {
   readonly file: RandomAccessFile;

@@ -13,7 +13,7 @@ import { Chain, type LinkStatus, MAX_CHAIN_DEPTH, resolveParent } from '../forma
 import type { DiskImage, FormatId, ImageType } from '../formats/disk-image.js';
 import type { Finding, Severity } from '../formats/finding.js';
 import { openImage } from '../formats/registry.js';
-import type { FileIdentity } from '../io/file-system.js';
+import { type FileIdentity, sameFile } from '../io/file-system.js';
 import type { Host } from './host.js';
 import { contentsOf } from './profiles/contents.js';
 import { PROFILES } from './profiles/profiles.js';
@@ -156,7 +156,7 @@ class Examination {
   async #isNew(image: DiskImage): Promise<boolean> {
     const { path } = image.file;
     const identity = await this.#host.fileSystem.identity(path);
-    const again = this.#seen.some((o) => o.inode === identity?.inode && o.device === identity.device);
+    const again = identity !== undefined && this.#seen.some((other) => sameFile(other, identity));
     if (identity) this.#seen.push(identity);
     const hint = 'One of the links is wrong; find the parent it was made from.';
     if (again) this.linkProblem(path, 'PARENT_LOOP', 'it is its own ancestor', hint);

@@ -6,6 +6,7 @@ import { VhdkitError } from '../../base/errors.js';
 import type { Chain } from '../../formats/chain.js';
 import type { CreateImageOptions, DiskImage, FormatId } from '../../formats/disk-image.js';
 import type { Finding } from '../../formats/finding.js';
+import { sameFile } from '../../io/file-system.js';
 import type { Host } from '../host.js';
 import type { SectorPlan } from './sectors.js';
 import type { ConvertOptions } from './types.js';
@@ -39,7 +40,7 @@ export async function assertNotSource(host: Host, chain: Chain, target: string):
   if (!identity) return;
   for (const image of chain.images) {
     const other = await host.fileSystem.identity(image.file.path);
-    if (other?.inode !== identity.inode || other.device !== identity.device) continue;
+    if (!other || !sameFile(other, identity)) continue;
     throw new VhdkitError('INVALID_ARGUMENT', `${target} is the source, or one of its parents`, {
       operation: 'open target',
       context: { path: target },
