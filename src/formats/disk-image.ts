@@ -14,6 +14,7 @@ import type { Clock } from '../base/clock.js';
 import type { RandomSource } from '../base/random.js';
 import type { Extent, Locator, PreparedWrite } from '../block/extent.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
+import type { EditableImage, NewParentLink, WriteAccess } from './editable-image.js';
 import type { Finding } from './finding.js';
 
 export type FormatId = 'raw' | 'vhd' | 'vhdx';
@@ -95,8 +96,10 @@ export interface OpenImageOptions {
 
 /** What a new image is to be. Sizes in bytes. */
 export interface CreateImageOptions {
-  type: 'fixed' | 'dynamic';
+  type: ImageType;
   virtualSize: number;
+  /** Exactly for differencing images. `diskId`: the parent's `id`, which a VHDX child shares. */
+  parent?: NewParentLink & { diskId: string | undefined };
   blockSize?: number;
   logicalSectorSize?: SectorSize;
   physicalSectorSize?: SectorSize;
@@ -108,6 +111,13 @@ export interface CreateImageOptions {
 export interface FormatDriver {
   readonly format: FormatId;
   open(file: RandomAccessFile, options: OpenImageOptions): Promise<DiskImage>;
+  /**
+   * Opens an existing image for writing. Stricter than `open`: what can be read but not safely changed is
+   * refused (a footer that is only there in one copy is restored with the first change, not refused).
+   * @throws IMAGE_CORRUPT, UNSUPPORTED (saved state, features that writing would break), READ_ONLY (the
+   *   file), IO_FAILED
+   */
+  edit(file: RandomAccessFile, access: WriteAccess): Promise<EditableImage>;
   /** Lays out a new image in an empty file (or a device, raw only). Complete after `flush`. */
   create(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage>;
   /**

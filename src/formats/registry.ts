@@ -16,8 +16,9 @@ import type {
   FormatId,
   OpenImageOptions,
 } from './disk-image.js';
+import type { EditableImage, WriteAccess } from './editable-image.js';
 import { foreignContainer } from './foreign.js';
-import { rawDriver } from './raw/raw-image.js';
+import { rawDriver } from './raw/driver.js';
 import { vhdDriver } from './vhd/driver.js';
 import { probeVhd } from './vhd/probe.js';
 import { isVhdx, vhdxDriver } from './vhdx/driver.js';
@@ -106,6 +107,24 @@ export async function openImage(
   try {
     const format = options.format ?? (await probeFormat(file));
     return await DRIVERS[format].open(file, options);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens an existing image for writing. On failure the file is closed.
+ * @throws FORMAT_UNKNOWN, IMAGE_CORRUPT, UNSUPPORTED, READ_ONLY, IO_FAILED
+ */
+export async function editImage(
+  file: RandomAccessFile,
+  access: WriteAccess,
+  options: { format?: FormatId } = {},
+): Promise<EditableImage> {
+  try {
+    const format = options.format ?? (await probeFormat(file));
+    return await DRIVERS[format].edit(file, access);
   } catch (error) {
     await file.close();
     throw error;

@@ -41,6 +41,11 @@ export interface ResumableFile extends PendingFile {
   keep(): Promise<void>;
 }
 
+/** An advisory lock that is held until it is released or the process ends. */
+export interface HeldLock {
+  release(): Promise<void>;
+}
+
 export interface FileSystem {
   /** @throws NOT_FOUND, PERMISSION_DENIED, NOT_A_DISK, IN_USE, IO_FAILED */
   open(path: string, options?: OpenOptions): Promise<RandomAccessFile>;
@@ -61,4 +66,14 @@ export interface FileSystem {
    * @throws ALREADY_EXISTS unless `overwrite`; IN_USE while another process works on the same target
    */
   openResumable(path: string, options?: { overwrite?: boolean; resume?: boolean }): Promise<ResumableFile>;
+  /**
+   * Claims an existing image for writing: others that ask for the same file, by whatever name, are refused
+   * until it is released.
+   * @throws IN_USE with the owner's process id, PERMISSION_DENIED (the folder takes no lock file), NOT_FOUND
+   */
+  lock(path: string): Promise<HeldLock>;
+  /** Who holds the image for writing at this moment; undefined when nobody does. */
+  holder(path: string): Promise<{ pid: number; host: string } | undefined>;
+  /** Removes a file durably: it stays removed. @throws NOT_FOUND, PERMISSION_DENIED */
+  remove(path: string): Promise<void>;
 }

@@ -11,17 +11,14 @@ import * as fs from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
+import type { HeldLock } from './file-system.js';
 
-export interface HeldLock {
-  release(): Promise<void>;
-}
-
-interface Owner {
+export interface LockOwner {
   pid: number;
   host: string;
 }
 
-function parseOwner(text: string): Owner | undefined {
+function parseOwner(text: string): LockOwner | undefined {
   const [pid, host] = text.trim().split(' ');
   return pid && host && /^\d{1,10}$/.test(pid) ? { pid: Number(pid), host } : undefined;
 }
@@ -35,7 +32,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function inUse(what: string, path: string, owner: Owner): VhdkitError {
+function inUse(what: string, path: string, owner: LockOwner): VhdkitError {
   return new VhdkitError('IN_USE', `${what} is in use by process ${owner.pid} on ${owner.host}`, {
     operation: 'lock',
     context: { path: what, pid: owner.pid, host: owner.host },
@@ -122,4 +119,11 @@ export async function takeLock(path: string, what: string): Promise<HeldLock> {
       await fs.rm(path, { force: true });
     },
   };
+}
+
+/** Who holds the lock `path` now; undefined when nobody does, or its owner is gone. */
+export async function lockOwner(path: string): Promise<LockOwner | undefined> {
+  const owner = parseOwner(await fs.readFile(path, 'utf8').catch(() => ''));
+  if (!owner) return undefined;
+  return owner.host !== (hostname() || 'localhost') || isAlive(owner.pid) ? owner : undefined;
 }

@@ -4,11 +4,13 @@
  * Not here: how a new file becomes visible only when complete (pending-file.ts).
  */
 import * as fs from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import { nativeCalls } from '../native/native.js';
 import type { FileIdentity, FileSystem, OpenOptions } from './file-system.js';
+import { lockOwner, takeLock } from './lock-file.js';
 import { NodeFile } from './node-file.js';
-import { guarded, kindOf, openDescriptor } from './node-path.js';
+import { flushFolder, guarded, hiddenName, kindOf, openDescriptor } from './node-path.js';
 import { createPending, openResumable } from './pending-file.js';
 import type { RandomAccessFile } from './random-access-file.js';
 
@@ -48,6 +50,16 @@ async function identity(path: string): Promise<FileIdentity | undefined> {
   return stat && { device: stat.dev, inode: stat.ino };
 }
 
+/** Where an image's lock file is: beside the file itself, whatever link led there. */
+async function lockPath(path: string): Promise<string> {
+  return hiddenName(await guarded('open', path, () => fs.realpath(path)), 'lock');
+}
+
+async function remove(path: string): Promise<void> {
+  await guarded('remove', path, () => fs.rm(path));
+  await flushFolder(dirname(path));
+}
+
 export const nodeFileSystem: FileSystem = {
   open,
   kind: kindOf,
@@ -55,4 +67,7 @@ export const nodeFileSystem: FileSystem = {
   list: (folder) => fs.readdir(folder).catch(() => []),
   createPending,
   openResumable,
+  lock: async (path) => takeLock(await lockPath(path), path),
+  holder: async (path) => lockOwner(await lockPath(path)),
+  remove,
 };

@@ -45,3 +45,11 @@ export function hiddenName(target: string, suffix: string): string {
     Buffer.byteLength(base) <= MAX_BASE_BYTES ? base : createHash('sha256').update(base).digest('hex');
   return join(dirname(target), `.${short}.vhdkit-${suffix}`);
 }
+
+/** Makes what happened to names in a folder durable, where the system can. */
+export async function flushFolder(folder: string): Promise<void> {
+  // Some systems can't open or flush folders; the rename itself is done by then.
+  const handle = await fs.open(folder, 'r').catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}

@@ -12,14 +12,7 @@ import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
 import type { PendingFile, ResumableFile } from './file-system.js';
 import { takeLock } from './lock-file.js';
 import { NodeFile } from './node-file.js';
-import { guarded, hiddenName, kindOf, openDescriptor } from './node-path.js';
-
-async function flushFolder(folder: string): Promise<void> {
-  // Some systems can't open or flush folders; the rename itself is done by then.
-  const handle = await fs.open(folder, 'r').catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
-}
+import { flushFolder, guarded, hiddenName, kindOf, openDescriptor } from './node-path.js';
 
 function alreadyExists(path: string): VhdkitError {
   return new VhdkitError('ALREADY_EXISTS', `${path} exists already`, {

@@ -7,7 +7,7 @@
 import { VhdkitError } from '../../base/errors.js';
 import { type Extent, type PreparedWrite, pushExtent } from '../../block/extent.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { CreateImageOptions, DiskImage, FormatDriver, ImageLayout, SectorSize } from '../disk-image.js';
+import type { DiskImage, ImageLayout, SectorSize } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 
@@ -27,15 +27,19 @@ export class RawImage implements DiskImage {
   readonly warnings: readonly Finding[] = [];
   readonly unwrittenIsZero: boolean;
   readonly file: RandomAccessFile;
-  readonly virtualSize: number;
-  readonly #building: boolean;
+  protected size: number;
+  readonly #open: 'reading' | 'building' | 'editing';
 
-  constructor(file: RandomAccessFile, virtualSize: number, building: boolean) {
+  constructor(file: RandomAccessFile, virtualSize: number, open: 'reading' | 'building' | 'editing') {
     this.file = file;
-    this.virtualSize = virtualSize;
-    this.#building = building;
+    this.size = virtualSize;
+    this.#open = open;
     // A device keeps what was on it; a new file is one hole.
-    this.unwrittenIsZero = building && file.kind !== 'device';
+    this.unwrittenIsZero = open === 'building' && file.kind !== 'device';
+  }
+
+  get virtualSize(): number {
+    return this.size;
   }
 
   async locate(offset: number, length: number): Promise<Extent[]> {
@@ -54,7 +58,7 @@ export class RawImage implements DiskImage {
 
   async prepareWrite(offset: number, length: number): Promise<PreparedWrite> {
     assertInsideDisk(this.virtualSize, offset, length, this.file.path);
-    if (!this.#building) {
+    if (this.#open === 'reading') {
       throw new VhdkitError('READ_ONLY', `${this.file.path} is open for reading only`, {
         operation: 'write',
         context: { path: this.file.path, offset, length },
@@ -95,35 +99,4 @@ export class RawImage implements DiskImage {
   async close(): Promise<void> {
     await this.file.close();
   }
-}
-
-export const rawDriver: FormatDriver = {
-  format: 'raw',
-  async open(file) {
-    return new RawImage(file, file.size(), false);
-  },
-  async create(file: RandomAccessFile, options: CreateImageOptions) {
-    if (file.kind === 'device') {
-      if (file.size() < options.virtualSize) throw tooSmall(file, options.virtualSize);
-    } else {
-      await file.truncate(options.virtualSize);
-    }
-    return new RawImage(file, options.virtualSize, true);
-  },
-  async resume(file: RandomAccessFile, options: CreateImageOptions) {
-    await file.truncate(options.virtualSize);
-    return new RawImage(file, options.virtualSize, true);
-  },
-};
-
-function tooSmall(file: RandomAccessFile, needed: number): VhdkitError {
-  return new VhdkitError(
-    'TARGET_TOO_SMALL',
-    `${file.path} holds ${file.size()} bytes, but the disk has ${needed}`,
-    {
-      operation: 'create raw image',
-      context: { path: file.path, length: needed, capacity: file.size() },
-      hint: 'Use a device at least as large as the disk.',
-    },
-  );
 }

@@ -11,7 +11,7 @@ import { type ErrorCode, VhdkitError } from '../../base/errors.js';
 import { guidToMixedEndian, NIL_GUID } from '../../base/guid.js';
 import { type RandomSource, randomGuid } from '../../base/random.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { CreateImageOptions, SectorSize } from '../disk-image.js';
+import type { CreateImageOptions, ImageType, SectorSize } from '../disk-image.js';
 import { BAT_ENTRY_LENGTH, type BatGeometry, batGeometry, neededEntries } from './bat.js';
 import { setU64, viewOf } from './binary.js';
 import { encodeIdentifier, type VhdxHeader } from './header.js';
@@ -34,7 +34,7 @@ const BAT_OFFSET = 3 * MiB;
 
 /** What a new image is made of: all choices made, all numbers checked. */
 export interface NewImagePlan {
-  type: 'fixed' | 'dynamic';
+  type: ImageType;
   geometry: BatGeometry;
   physicalSectorSize: SectorSize;
   logicalSectorSize: SectorSize;

@@ -11,7 +11,7 @@ import { assert } from '../../base/assert.js';
 import { MiB } from '../../base/bytes.js';
 import { type Extent, type Place, type PreparedWrite, pushPlace } from '../../block/extent.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { DiskImage, ImageLayout, SectorSize } from '../disk-image.js';
+import type { DiskImage, ImageLayout, ImageType, SectorSize } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 import {
@@ -41,7 +41,7 @@ interface BlockRun {
 
 export class VhdxBuilder implements DiskImage {
   readonly format = 'vhdx';
-  readonly type: 'fixed' | 'dynamic';
+  readonly type: ImageType;
   readonly file: RandomAccessFile;
   readonly virtualSize: number;
   readonly blockSize: number;

@@ -13,7 +13,7 @@ const SIZE = 8 * MiB;
 const PARTITIONS = [{ offset: MiB, length: 2 * MiB, name: 'system' }];
 
 function raw(bytes: Uint8Array): Chain {
-  return new Chain([new RawImage(new MemoryFile(bytes, 'disk.raw'), bytes.length, false)]);
+  return new Chain([new RawImage(new MemoryFile(bytes, 'disk.raw'), bytes.length, 'reading')]);
 }
 
 async function image(

@@ -12,7 +12,7 @@ const UNIT = 512;
 
 function chainOf(bytes: Uint8Array): Chain {
   const file = new MemoryFile(bytes);
-  return new Chain([new RawImage(file, bytes.length, false)]);
+  return new Chain([new RawImage(file, bytes.length, 'reading')]);
 }
 
 function pattern(length: number, seed: number): Buffer {
