@@ -18,7 +18,9 @@ export type FileSystemKind =
   | 'fat32'
   | 'exfat'
   | 'xfs'
-  | 'btrfs';
+  | 'btrfs'
+  /** No file system, but an area whose content nobody needs after a shutdown. */
+  | 'swap';
 
 /** A part of the disk that one reader looks at. Byte offsets of the disk. */
 export interface VolumeRange extends ByteRange {
@@ -55,7 +57,13 @@ export interface FreeSpace {
 /** What a reader says of a volume: not mine, mine but to be kept, or its free space. */
 export type FreeSpaceAnswer =
   | { status: 'other' }
-  | { status: 'kept'; kind: string; reason: string }
+  | {
+      status: 'kept';
+      kind: string;
+      reason: string;
+      /** A suspended system is stored here and knows all of the disk: no volume of it may change. */
+      hibernated?: boolean;
+    }
   | { status: 'free'; space: FreeSpace };
 
 /** One reader: recognises its file system on a volume by content and judges it. */
