@@ -35,6 +35,11 @@ export interface ParentLink {
   acceptedIds: readonly string[];
   /** In the order in which they are to be tried. */
   candidates: readonly ParentCandidate[];
+  /**
+   * The parent file's time of change when the link was made, milliseconds since 1970; undefined where it
+   * is not stored (VHDX, and VHDs that say 0). Advisory: every copy and every time zone changes it.
+   */
+  parentModified?: number;
 }
 
 /** Facts for `info`, gathered in one pass over the block table. */

@@ -27,6 +27,9 @@ import { chooseFooter, type FooterCopy, findFooters } from './footer-search.js';
 import { geometrySize } from './geometry.js';
 import { parentCandidates, type ReadableLocator, readableLocators } from './parent-locator.js';
 
+/** Time stamps count from 2000-01-01 00:00 UTC; this is that moment in Unix seconds. */
+const TIMESTAMP_EPOCH = 946_684_800;
+
 /** What every VHD has. Offsets and sizes in bytes. */
 export interface VhdStructures {
   file: RandomAccessFile;
@@ -177,7 +180,12 @@ async function readParentLink(
       hint: 'A raw parent has no id to check against. Merge the child into its parent on the XenServer host.',
     });
   }
-  return { acceptedIds: [id], candidates: await parentCandidates(structures.file, header, locators) };
+  const { parentTimestamp } = header;
+  return {
+    acceptedIds: [id],
+    candidates: await parentCandidates(structures.file, header, locators),
+    ...(parentTimestamp === 0 ? {} : { parentModified: (parentTimestamp + TIMESTAMP_EPOCH) * 1000 }),
+  };
 }
 
 function fixedRanges(table: BlockTable, headerOffset: number): MetadataRange[] {
