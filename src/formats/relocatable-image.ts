@@ -18,10 +18,10 @@ export interface StoredUnit {
   readonly fileOffset: number;
   readonly length: number;
   /**
-   * True for a place that a block without payload holds on to (VHDX soft anchors): `discard` of the block
-   * gives it back.
+   * `payload`: a block (with its bitmap, VHD); `bitmap`: a sector bitmap block (VHDX); `anchor`: a place
+   * that a block without payload holds on to (VHDX soft anchors): `discard` of the block gives it back.
    */
-  readonly anchor?: boolean;
+  readonly kind: 'payload' | 'bitmap' | 'anchor';
 }
 
 export interface RelocatableImage extends EditableImage {
