@@ -4,15 +4,13 @@
  * Invariant: stdout gets the image and nothing else; neither end is ever a terminal. A stop (Ctrl-C) ends
  * waiting for either end at once.
  */
-import { addAbortSignal } from 'node:stream';
 import { isatty } from 'node:tty';
-import { fromSystemError, systemCode, throwIfAborted, VhdkitError } from '../base/errors.js';
+import { VhdkitError } from '../base/errors.js';
 import type { FormatId } from '../formats/disk-image.js';
 import type { ByteSink, ConvertOptions } from '../operations/convert.js';
 import { writeOut } from './output.js';
+import { STDIN, stdinChunks } from './stdin.js';
 import { UsageError } from './usage-error.js';
-
-const STDIN = 0;
 
 /** The flags that matter for streams. */
 export interface StreamFlags {
@@ -108,25 +106,6 @@ function judgeOutput(flags: StreamFlags): void {
       'Send it somewhere: `> FILE`, or `| COMMAND`.',
     );
   }
-}
-
-/** stdin from its start. A chunk is valid until the next step. */
-async function* stdinChunks(signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const { readPipe } = await import('../operations/stdin.js');
-  try {
-    try {
-      yield* readPipe(STDIN, signal);
-    } catch (error) {
-      // A file. Not asked beforehand: Node's own stream, once made, would take the pipe's bytes.
-      if (systemCode(error) !== 'ERR_INVALID_FD_TYPE') throw error;
-      addAbortSignal(signal, process.stdin);
-      for await (const chunk of process.stdin) yield chunk as Uint8Array;
-    }
-  } catch (error) {
-    throwIfAborted(signal, 'read stdin');
-    throw fromSystemError(error, 'read stdin', {});
-  }
-  throwIfAborted(signal, 'read stdin');
 }
 
 /** stdout, with waits for its reader that end when we are asked to stop. */
