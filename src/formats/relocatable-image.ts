@@ -19,7 +19,7 @@ export interface StoredUnit {
   readonly length: number;
   /**
    * `payload`: a block (with its bitmap, VHD); `bitmap`: a sector bitmap block (VHDX); `anchor`: a place
-   * that a block without payload holds on to (VHDX soft anchors): `discard` of the block gives it back.
+   * that a block without payload holds on to (VHDX soft anchors): it can't be moved, only dropped.
    */
   readonly kind: 'payload' | 'bitmap' | 'anchor';
 }
@@ -43,6 +43,8 @@ export interface RelocatableImage extends EditableImage {
    * extend the file: the caller has written the whole unit.
    */
   relocate(id: number, fileOffset: number): Promise<void>;
+  /** Gives an anchor's place back. No visible change: the block reads as before. Durable after `flush`. */
+  dropAnchor(id: number): Promise<void>;
   /**
    * Cuts off what lies behind the last unit and structure, flushes, and answers the bytes the file lost.
    * To be called with everything flushed.

@@ -11,7 +11,7 @@
  * from the table, which follows the moves.
  */
 import { Occupancy } from './occupancy.js';
-import { type Ground, type Move, placeClear, type UnitTable } from './unit-table.js';
+import { type Ground, type Move, type PlannedMove, placeClear, type UnitTable } from './unit-table.js';
 
 export interface RoundLimits {
   /** Bytes moved in a round. */
@@ -85,7 +85,7 @@ export class OrderPlan {
   }
 
   /** The moves of the next round; empty when everything is in order. */
-  nextRound(): Move[] {
+  nextRound(): PlannedMove[] {
     if (this.#left === 0) return [];
     const moves = this.#direct();
     return moves.length > 0 ? moves : this.#openCycles();
@@ -99,7 +99,7 @@ export class OrderPlan {
    * Units that can go to their places at once. Those that can't are candidates again when something leaves
    * their place.
    */
-  #direct(): Move[] {
+  #direct(): PlannedMove[] {
     const round = new Round(this.#units, this.#limits);
     while (this.#next < this.#candidates.length && !round.isFull) {
       const row = this.#candidates[this.#next] ?? 0;
@@ -120,7 +120,7 @@ export class OrderPlan {
   }
 
   /** Clears the places of some units that are stuck. */
-  #openCycles(): Move[] {
+  #openCycles(): PlannedMove[] {
     const round = new Round(this.#units, this.#limits);
     const openings = Math.max(1, Math.floor(this.#left / UNITS_PER_OPENING));
     const apart = Math.floor(this.#left / openings);
@@ -170,7 +170,7 @@ export class OrderPlan {
 
 /** The moves of a round and what they leave. */
 class Round {
-  readonly moves: Move[] = [];
+  readonly moves: PlannedMove[] = [];
   readonly left: { offset: number; length: number }[] = [];
   readonly #units: UnitTable;
   readonly #limits: RoundLimits;
@@ -192,8 +192,9 @@ class Round {
 
   take(occupancy: Occupancy, move: Move): void {
     const length = this.#units.length(move.row);
-    this.left.push({ offset: this.#units.offset(move.row), length });
-    this.moves.push(move);
+    const from = this.#units.offset(move.row);
+    this.left.push({ offset: from, length });
+    this.moves.push({ ...move, from });
     this.#bytes += length;
     occupancy.move(move.row, move.to);
   }

@@ -91,6 +91,11 @@ export interface Move {
   to: number;
 }
 
+/** A move with where the unit is before it. */
+export interface PlannedMove extends Move {
+  from: number;
+}
+
 /** Where a format lets units lie. */
 export interface Ground {
   /** In file order, without overlaps. */

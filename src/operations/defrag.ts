@@ -1,0 +1,190 @@
+/**
+ * `defrag`: brings an image's blocks into the order of the disk, one behind the other, payload aligned.
+ *
+ * Invariants: what the disk shows is the same at every instant; a run that was interrupted leaves an image
+ * that is less fragmented than before, or as much, and running again finishes. Rounds: copy into free space,
+ * flush, tables, flush; only then what was left is free. Moving is no visible change: children stay valid.
+ *
+ * Not here: the order of moves (rearrange/order-plan.ts); giving back unused blocks (compact.ts).
+ */
+import { GiB, isPowerOfTwo } from '../base/bytes.js';
+import { throwIfAborted, VhdkitError } from '../base/errors.js';
+import type { FormatId, ImageLayout, ImageType } from '../formats/disk-image.js';
+import type { EditableImage } from '../formats/editable-image.js';
+import { isRelocatable, type RelocatableImage } from '../formats/relocatable-image.js';
+import type { SessionOptions } from '../offload/transfer-session.js';
+import type { BytesMoved } from '../offload/transfer-types.js';
+import { add } from './convert/move.js';
+import { openForEditing } from './editing.js';
+import type { Host, ProgressSink } from './host.js';
+import { type Fragmentation, fragmentation } from './layout-facts.js';
+import { carryOut } from './rearrange/mover.js';
+import { OrderPlan } from './rearrange/order-plan.js';
+import { type Ground, UnitTable } from './rearrange/unit-table.js';
+import { type MovingOptions, sessionFor } from './session.js';
+
+export interface DefragOptions extends MovingOptions {
+  path: string;
+  format?: FormatId;
+  /** Alignment of payload in the file, bytes; the format's usual one if not given. */
+  align?: number;
+  /** Change nothing; say what would be moved. */
+  dryRun?: boolean;
+  progress?: ProgressSink;
+}
+
+/** How an image lies in its file. Sizes in bytes. */
+export interface Arrangement {
+  fileSize: number;
+  payloadAlignment: number | null;
+  fragmentation: Fragmentation;
+}
+
+export interface DefragResult {
+  path: string;
+  format: FormatId;
+  type: ImageType;
+  before: Arrangement;
+  /** In a dry run what it would be as far as is known: fragmentation and alignment. */
+  after: Arrangement;
+  /** Units moved, and their bytes; one that had to make room first counts twice. */
+  moved: { units: number; bytes: number };
+  bytes: BytesMoved;
+  elapsedMs: number;
+  dryRun: boolean;
+}
+
+/** What a round may hold: bounds the space needed behind the image, and the wait for Ctrl-C. */
+const LIMITS = { bytes: GiB, moves: 256 };
+const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
+
+function arrangement(image: EditableImage, layout: ImageLayout): Arrangement {
+  return {
+    fileSize: image.file.size(),
+    payloadAlignment: layout.payloadAlignment ?? null,
+    fragmentation: fragmentation(layout),
+  };
+}
+
+/** @throws UNSUPPORTED for an image whose payload has no order of its own */
+export function assertRelocatable(image: EditableImage, operation: string): RelocatableImage {
+  if (isRelocatable(image)) return image;
+  const { path } = image.file;
+  throw new VhdkitError(
+    'UNSUPPORTED',
+    `${path} has no blocks: its bytes are in the order of the disk already`,
+    {
+      operation,
+      context: { path },
+      hint: 'Only dynamic and differencing VHD and VHDX images (and fixed VHDX) have blocks to move.',
+    },
+  );
+}
+
+function alignmentOf(image: RelocatableImage, asked: number | undefined): number {
+  const { smallest, usual } = image.payloadAlignment;
+  if (asked === undefined) return usual;
+  if (isPowerOfTwo(asked) && asked >= smallest && asked <= GiB) return asked;
+  throw new VhdkitError('INVALID_ARGUMENT', `Payload can't be aligned to ${asked} bytes`, {
+    operation: 'defragment',
+    context: { path: image.file.path },
+    hint: `Give a power of two from ${smallest} bytes to 1G.`,
+  });
+}
+
+/** Sector bitmaps first, so that payload is one run; then payload in the order of the disk. */
+async function orderedUnits(image: RelocatableImage): Promise<UnitTable> {
+  const table = new UnitTable();
+  for (const kind of ['bitmap', 'payload'] as const) {
+    for await (const unit of image.units()) if (unit.kind === kind) table.add(unit);
+  }
+  return table;
+}
+
+async function dropAnchors(image: RelocatableImage): Promise<void> {
+  const ids: number[] = [];
+  for await (const unit of image.units()) if (unit.kind === 'anchor') ids.push(unit.id);
+  for (const id of ids) await image.dropAnchor(id);
+  if (ids.length > 0) await image.flush();
+}
+
+interface Outcome {
+  moved: { units: number; bytes: number };
+  bytes: BytesMoved;
+}
+
+async function runRounds(
+  image: RelocatableImage,
+  units: UnitTable,
+  plan: OrderPlan,
+  options: DefragOptions,
+  session: SessionOptions,
+): Promise<Outcome> {
+  const outcome: Outcome = { moved: { units: 0, bytes: 0 }, bytes: NOTHING };
+  const total = plan.bytesLeft();
+  for (;;) {
+    throwIfAborted(options.signal, 'defragment');
+    const moves = plan.nextRound();
+    if (moves.length === 0) return outcome;
+    outcome.bytes = add(outcome.bytes, await carryOut(image, units, moves, session));
+    await image.flush();
+    for (const { row } of moves) outcome.moved.bytes += units.length(row);
+    outcome.moved.units += moves.length;
+    // What had to make room first is work on top.
+    options.progress?.update(total - plan.bytesLeft(), total);
+  }
+}
+
+/**
+ * @throws IN_USE, UNSUPPORTED (no blocks), INVALID_ARGUMENT, IMAGE_CORRUPT, NO_SPACE, CANCELLED, IO_FAILED
+ */
+export async function defrag(host: Host, options: DefragOptions): Promise<DefragResult> {
+  const started = host.clock.now();
+  const session = sessionFor(host, options);
+  const editing = await openForEditing(host, options.path, options.format ? { format: options.format } : {});
+  try {
+    const image = assertRelocatable(editing.image, 'defragment');
+    await assertSound(image);
+    const before = arrangement(image, await image.layout());
+    const alignment = alignmentOf(image, options.align);
+    if (!options.dryRun) await dropAnchors(image);
+    const units = await orderedUnits(image);
+    const ground: Ground = {
+      immovable: image.immovable(),
+      placeFrom: (offset) => image.placeFrom(offset, alignment),
+    };
+    const plan = new OrderPlan(units, ground, LIMITS);
+    let outcome: Outcome = { moved: { units: plan.left, bytes: plan.bytesLeft() }, bytes: NOTHING };
+    if (!options.dryRun) {
+      outcome = await runRounds(image, units, plan, options, session);
+      await image.trim();
+    }
+    const expected = { percent: 0, extents: units.count > 0 ? 1 : 0 };
+    return {
+      path: options.path,
+      format: image.format,
+      type: image.type,
+      before,
+      after: options.dryRun
+        ? { ...before, fragmentation: expected, payloadAlignment: before.payloadAlignment && alignment }
+        : arrangement(image, await image.layout()),
+      ...outcome,
+      elapsedMs: host.clock.now() - started,
+      dryRun: options.dryRun ?? false,
+    };
+  } finally {
+    await editing.close();
+  }
+}
+
+/** Moving by tables that contradict themselves would destroy what could still be saved. */
+export async function assertSound(image: EditableImage): Promise<void> {
+  const fatal = (await image.check()).find(({ severity }) => severity === 'error');
+  if (!fatal) return;
+  const { path } = image.file;
+  throw new VhdkitError('IMAGE_CORRUPT', `${path}: ${fatal.message}`, {
+    operation: 'check image',
+    context: { path, defect: fatal.code, ...(fatal.offset === undefined ? {} : { offset: fatal.offset }) },
+    hint: 'Look at it with `vhdkit check`; nothing was changed.',
+  });
+}

@@ -1,0 +1,46 @@
+/**
+ * Carries out moves of units within an image's file.
+ *
+ * Invariant: what is said to be elsewhere was copied there before, and `flush` makes the copies durable
+ * before the tables that name them. The caller gives only moves to places where nothing lies.
+ */
+import type { Extent } from '../../block/extent.js';
+import type { RelocatableImage } from '../../formats/relocatable-image.js';
+import { type SessionOptions, transfer } from '../../offload/transfer-session.js';
+import type { BytesMoved, TransferTarget } from '../../offload/transfer-types.js';
+import type { PlannedMove, UnitTable } from './unit-table.js';
+
+/** The file as a disk of its own: offsets of the disk are offsets of the file. */
+function fileAsTarget({ file }: RelocatableImage): TransferTarget {
+  const nothing = async (): Promise<void> => undefined;
+  return {
+    file,
+    unwrittenIsZero: false,
+    prepareWrite: async (offset, length) => ({
+      places: [{ offset, length, file, fileOffset: offset }],
+      commit: nothing,
+      abort: nothing,
+    }),
+  };
+}
+
+/**
+ * Copies the units and tells the image where they are. Not durable before the image's `flush`.
+ * @throws what `transfer` throws
+ */
+export async function carryOut(
+  image: RelocatableImage,
+  units: UnitTable,
+  moves: readonly PlannedMove[],
+  session: SessionOptions,
+): Promise<BytesMoved> {
+  const ordered = [...moves].sort((a, b) => a.to - b.to);
+  async function* extents(): AsyncGenerator<Extent> {
+    for (const { row, from, to } of ordered) {
+      yield { state: 'data', offset: to, length: units.length(row), file: image.file, fileOffset: from };
+    }
+  }
+  const bytes = await transfer(extents(), fileAsTarget(image), { ...session, zeros: 'holes' });
+  for (const { row, to } of ordered) await image.relocate(units.id(row), to);
+  return bytes;
+}
