@@ -46,6 +46,14 @@ export interface ResizeOptions {
   parentSize?: number;
 }
 
+export interface GiveBackOptions {
+  /**
+   * The caller knows that the disk shows the same afterwards (zeros that were stored, bytes the parent has
+   * too): storage changes hands, content does not, and the `linkId` stays.
+   */
+  unchanged?: boolean;
+}
+
 export interface EditableImage extends DiskImage {
   /**
    * As in DiskImage, for ranges of whole logical sectors (the disk's end excepted). A place that already
@@ -58,13 +66,13 @@ export interface EditableImage extends DiskImage {
    * Makes a range of whole sectors read as zeros with as little storage as the format allows; never shows
    * the parent there.
    */
-  zero(offset: number, length: number): Promise<void>;
+  zero(offset: number, length: number, options?: GiveBackOptions): Promise<void>;
   /**
    * Forgets what is stored in the range: it reads as zeros, or as the parent has it. Only what the format
    * can forget (whole blocks; in differencing images whole sectors too). Answers the bytes of storage that
    * became free.
    */
-  discard(offset: number, length: number): Promise<number>;
+  discard(offset: number, length: number, options?: GiveBackOptions): Promise<number>;
   /**
    * Changes the size of the virtual disk; a shrunk one loses what lies behind. New parts read as zeros.
    * Durable when it returns. `virtualSize` and `locate` go by the new size afterwards.
