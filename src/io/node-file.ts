@@ -9,7 +9,7 @@
 import * as fs from 'node:fs';
 import { assertBytes } from '../base/assert.js';
 import { fromSystemError, VhdkitError } from '../base/errors.js';
-import { nativeCalls } from '../native/native.js';
+import { Errno, errnoError, nativeCalls } from '../native/native.js';
 import type { ByteRange, FileFingerprint, FileKind, RandomAccessFile } from './random-access-file.js';
 
 /** One system call moves at most this much (Linux stops at 2 GiB − 4 KiB). */
@@ -127,6 +127,36 @@ export class NodeFile implements RandomAccessFile {
   async writeBehind(offset: number, length: number): Promise<void> {
     // Whether it worked does not matter: `flush` is what counts.
     await nativeCalls()?.startWriteback(this.fd, offset, length);
+  }
+
+  async allocate(offset: number, length: number): Promise<void> {
+    assertBytes(offset, 'offset');
+    assertBytes(length, 'length');
+    // A device has its storage already, as far as anybody can tell.
+    if (length === 0 || this.kind === 'device') return;
+    const errno = (await nativeCalls()?.allocate(this.fd, offset, length)) ?? Errno.EOPNOTSUPP;
+    if (errno === 0) return;
+    if (errno === Errno.ENOSPC || errno === Errno.EDQUOT || errno === Errno.EFBIG) {
+      throw fromSystemError(errnoError(errno, 'fallocate'), `reserve storage for ${this.path}`, {
+        path: this.path,
+        offset,
+        length,
+      });
+    }
+    await this.#fillHoles(offset, offset + length);
+  }
+
+  /** The same by writing zeros, for storage that can't reserve. */
+  async #fillHoles(offset: number, end: number): Promise<void> {
+    for (let at = offset; at < end; ) {
+      const data = this.nextData(at, end);
+      const stop = data ? data.offset : end;
+      for (; at < stop; at += Math.min(ZEROS.length, stop - at)) {
+        await this.write(ZEROS.subarray(0, Math.min(ZEROS.length, stop - at)), at);
+      }
+      at = data ? data.offset + data.length : end;
+    }
+    if (this.size() < end) await this.write(ZEROS.subarray(0, 1), end - 1);
   }
 
   async allocatedBytes(): Promise<number> {

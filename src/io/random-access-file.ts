@@ -59,6 +59,12 @@ export interface RandomAccessFile {
   peek?(buffer: Uint8Array, offset: number): boolean;
   /** Starts writing the range to stable storage: a hint, so that a later `flush` finds less to do. */
   writeBehind?(offset: number, length: number): Promise<void>;
+  /**
+   * Gives every byte of the range storage of its own, without changing what it shows; a regular file grows
+   * to the end of the range. Absent where storage is not given out piece by piece (memory).
+   * @throws NO_SPACE, IO_FAILED
+   */
+  allocate?(offset: number, length: number): Promise<void>;
   /** Bytes of storage in use, as far as the system tells. */
   allocatedBytes(): Promise<number>;
   /** Undefined where there is no such thing (memory, devices). */
