@@ -1,0 +1,55 @@
+/**
+ * Merging into a new image: a conversion of the whole chain, which stays as it is.
+ */
+import { VhdkitError } from '../../base/errors.js';
+import { openChain } from '../../formats/chain.js';
+import type { FormatId } from '../../formats/disk-image.js';
+import { formatByExtension } from '../../formats/registry.js';
+import { convert } from '../convert.js';
+import type { Host } from '../host.js';
+import { assertHasParent } from './plan.js';
+import type { MergeOptions, MergeResult } from './types.js';
+
+async function chainOf(host: Host, child: string): Promise<{ format: FormatId; merged: string[] }> {
+  const chain = await openChain(host.fileSystem, child);
+  try {
+    assertHasParent(chain);
+    return { format: chain.top.format, merged: chain.images.map((image) => image.file.path) };
+  } finally {
+    await chain.close();
+  }
+}
+
+/** @throws what `convert` throws; INVALID_ARGUMENT, UNSUPPORTED */
+export async function mergeIntoNew(host: Host, options: MergeOptions, target: string): Promise<MergeResult> {
+  const { child } = options;
+  if (options.delete) {
+    throw new VhdkitError('INVALID_ARGUMENT', 'A new image takes the place of no image of the chain', {
+      operation: 'plan merge',
+      context: { path: target },
+      hint: 'Leave --delete away, and remove the images of the chain when nothing else depends on them.',
+    });
+  }
+  const { format, merged } = await chainOf(host, child);
+  const { provider, rate, signal, progress } = options;
+  const {
+    source: _source,
+    to,
+    from: _from,
+    plan: _plan,
+    ...result
+  } = await convert(host, {
+    source: child,
+    target,
+    to: formatByExtension(target) ?? format,
+    dryRun: options.dryRun ?? false,
+    ...(provider ? { provider } : {}),
+    ...(rate === undefined ? {} : { rate }),
+    ...(signal ? { signal } : {}),
+    ...(progress ? { progress } : {}),
+  });
+  const { type, virtualSize, fileSize, bytes, elapsedMs, dryRun, warnings } = result;
+  const changes = { relinked: [], stale: [], deleted: [] };
+  const facts = { format: to, type, virtualSize, fileSize, bytes, elapsedMs, dryRun, warnings };
+  return { child, target, created: true, merged, ...changes, ...facts };
+}
