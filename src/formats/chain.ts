@@ -1,97 +1,115 @@
 /**
- * Chains of differencing images: finding each parent, making sure it is the right one, and reading
- * through the whole.
+ * Chains of differencing images: following their links, judging each, and reading through the whole.
  *
  * Invariant: a parent is accepted by its identity, never by its path alone; a chain without one of its
  * parents is never read as if the missing parts were zeros (unless the caller asks for exactly the child's
  * own data). Parents are opened for reading only.
+ *
+ * Not here: finding one parent (resolve-parent.ts).
  */
-import { dirname, sep } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import { type ChainExtent, pushExtent } from '../block/extent.js';
 import { type FileIdentity, type FileSystem, sameFile } from '../io/file-system.js';
-import type { DiskImage, FormatId, ParentLink } from './disk-image.js';
+import type { DiskImage, FormatId } from './disk-image.js';
 import { assertInsideDisk } from './image-reader.js';
-import { type PathTry, parentBaseName, parentPaths } from './parent-path.js';
+import { parentBaseName } from './parent-path.js';
 import { openImage } from './registry.js';
+import { type ParentResolution, resolveParent } from './resolve-parent.js';
+
+export { type LinkStatus, type ParentResolution, resolveParent } from './resolve-parent.js';
 
 /** Longest chain that is followed. */
 export const MAX_CHAIN_DEPTH = 256;
 
-export type LinkStatus = 'matches' | 'missing' | 'mismatch' | 'unreadable';
+/**
+ * What a link of a chain is worth. The first two can be read through; `modified` is the parent in a later
+ * state than the child was made for, `wrong-*` another image, `loop` an image that was in the chain before.
+ */
+export type LinkVerdict =
+  | 'matches'
+  | 'moved'
+  | 'modified'
+  | 'missing'
+  | 'wrong-id'
+  | 'wrong-format'
+  | 'wrong-sectors'
+  | 'unreadable'
+  | 'loop'
+  | 'too-deep';
 
-/** What came of looking for a parent. */
-export type ParentResolution =
-  | { status: 'matches'; image: DiskImage; path: string }
-  | { status: 'missing'; path: string; tried: readonly string[] }
-  | { status: 'mismatch'; path: string; reason: string; foundId: string }
-  | { status: 'unreadable'; path: string; cause: VhdkitError };
-
-/** The tries that exist, the ones that differ only in case included. */
-async function existing(fileSystem: FileSystem, tries: readonly PathTry[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const { path } of tries) {
-    const kind = await fileSystem.kind(path).catch(() => 'absent');
-    if (kind === 'file' || kind === 'device') found.push(path);
-  }
-  if (found.length > 0) return found;
-  const names = new Set(tries.map(({ path }) => parentBaseName(path).toLowerCase()));
-  const folders = new Set(tries.map(({ path }) => dirname(path)));
-  for (const folder of folders) {
-    for (const name of await fileSystem.list(folder)) {
-      if (names.has(name.toLowerCase())) found.push(`${folder}/${name}`);
-    }
-  }
-  return found;
+export interface ChainLink {
+  verdict: LinkVerdict;
+  /** Of a loop and a chain too deep, the image is closed. */
+  resolution: ParentResolution;
 }
 
-/** Why an opened candidate is not the parent, or undefined when it is. */
-function mismatch(child: DiskImage, link: ParentLink, candidate: DiskImage): string | undefined {
-  if (candidate.format !== child.format) return `it is a ${candidate.format} image, not ${child.format}`;
-  if (candidate.linkId === undefined || !link.acceptedIds.includes(candidate.linkId)) {
-    return `its id is ${candidate.linkId ?? 'unknown'}, the child expects ${link.acceptedIds.join(' or ')}`;
-  }
-  if (candidate.logicalSectorSize !== child.logicalSectorSize) {
-    return `its sectors have ${candidate.logicalSectorSize} bytes, the child's ${child.logicalSectorSize}`;
-  }
-  return undefined;
+const MISMATCH_VERDICTS = {
+  modified: 'modified',
+  id: 'wrong-id',
+  format: 'wrong-format',
+  sectors: 'wrong-sectors',
+} as const;
+
+function verdictOf(resolution: ParentResolution): LinkVerdict {
+  if (resolution.status === 'mismatch') return MISMATCH_VERDICTS[resolution.difference];
+  if (resolution.status !== 'matches') return resolution.status;
+  return resolution.moved ? 'moved' : 'matches';
+}
+
+/** True when a chain can be read through the link. */
+export function isSound({ verdict }: ChainLink): boolean {
+  return verdict === 'matches' || verdict === 'moved';
+}
+
+const OPERATION = 'open parent image';
+
+function loopError(path: string): VhdkitError {
+  return new VhdkitError('PARENT_LOOP', `${path} is its own ancestor`, {
+    operation: OPERATION,
+    context: { path },
+    hint: 'One of the links is wrong; find the parent it was made from.',
+  });
+}
+
+function depthError(path: string, depth: number): VhdkitError {
+  return new VhdkitError('CHAIN_TOO_DEEP', `${path}: more than ${depth} images depend on each other`, {
+    operation: OPERATION,
+    context: { path, depth },
+    hint: 'Merge some of them, or convert an image further down into one that stands alone.',
+  });
+}
+
+function mismatchError(
+  child: DiskImage,
+  resolution: Extract<ParentResolution, { status: 'mismatch' }>,
+): VhdkitError {
+  const { path } = child.file;
+  const { path: parent, reason, difference, foundId } = resolution;
+  const modified = difference === 'modified';
+  const what = modified
+    ? `its parent '${parent}' does not fit any more`
+    : `'${parent}' is not the parent this image was made from`;
+  return new VhdkitError('PARENT_MISMATCH', `${path}: ${what}: ${reason}`, {
+    operation: OPERATION,
+    context: { path, parent, expected: child.parentLink?.acceptedIds ?? [], found: foundId, difference },
+    hint: modified
+      ? 'Restore the parent as it was when this image was made; changed as it is, it does not fit any more.'
+      : 'Find the original parent; one that was changed since does not fit any more.',
+  });
 }
 
 /**
- * Looks for the parent of a differencing image. Opens it when it is found and the right one.
- * Never throws for what is wrong with a candidate; that is the answer.
+ * The error for a link that can't be read through: PARENT_MISSING, PARENT_MISMATCH, PARENT_LOOP,
+ * CHAIN_TOO_DEEP, or what makes the parent unreadable.
+ * @param depth images in the chain, the child's included
  */
-export async function resolveParent(fileSystem: FileSystem, child: DiskImage): Promise<ParentResolution> {
-  const link = child.parentLink;
-  const expected = link?.candidates[0]?.path ?? '';
-  if (!link) return { status: 'missing', path: expected, tried: [] };
-  const childIdentity = await fileSystem.identity(child.file.path);
-  const tries = parentPaths(link.candidates, dirname(child.file.path), sep === '\\');
-  let worst: ParentResolution = { status: 'missing', path: expected, tried: tries.map(({ path }) => path) };
-  for (const path of await existing(fileSystem, tries)) {
-    const identity = await fileSystem.identity(path);
-    const itself = identity && childIdentity && sameFile(identity, childIdentity);
-    try {
-      const image = await openImage(await fileSystem.open(path));
-      const reason = mismatch(child, link, image);
-      if (reason === undefined) return { status: 'matches', image, path };
-      if (!itself) worst = { status: 'mismatch', path, reason, foundId: image.linkId ?? '' };
-      await image.close();
-    } catch (error) {
-      if (!(error instanceof VhdkitError)) throw error;
-      worst = { status: 'unreadable', path, cause: error };
-    }
-  }
-  return worst;
-}
-
-function resolutionError(
-  child: DiskImage,
-  resolution: Exclude<ParentResolution, { status: 'matches' }>,
-): VhdkitError {
+export function linkError(child: DiskImage, { verdict, resolution }: ChainLink, depth: number): VhdkitError {
   const path = child.file.path;
-  const operation = 'open parent image';
+  const operation = OPERATION;
+  if (verdict === 'loop') return loopError(resolution.path);
   switch (resolution.status) {
+    case 'matches':
+      return depthError(path, depth);
     case 'missing':
       return new VhdkitError('PARENT_MISSING', `${path}: its parent '${resolution.path}' was not found`, {
         operation,
@@ -99,20 +117,7 @@ function resolutionError(
         hint: `Put '${parentBaseName(resolution.path)}' into the folder of the child, or restore it at the path named.`,
       });
     case 'mismatch':
-      return new VhdkitError(
-        'PARENT_MISMATCH',
-        `${path}: '${resolution.path}' is not the parent this image was made from: ${resolution.reason}`,
-        {
-          operation,
-          context: {
-            path,
-            parent: resolution.path,
-            expected: child.parentLink?.acceptedIds ?? [],
-            found: resolution.foundId,
-          },
-          hint: 'Find the original parent; one that was changed since does not fit any more.',
-        },
-      );
+      return mismatchError(child, resolution);
     case 'unreadable':
       return new VhdkitError(
         resolution.cause.code,
@@ -167,7 +172,7 @@ export class Chain {
   }
 
   async close(): Promise<void> {
-    for (const image of this.images) await image.close();
+    await closeImages(this.images);
   }
 }
 
@@ -179,6 +184,70 @@ export interface OpenChainOptions {
   maxDepth?: number;
 }
 
+/** A chain as far as it can be followed. */
+export interface ChainWalk {
+  /** Top first, at least one. The caller closes them. */
+  images: DiskImage[];
+  /** How `images[i]` finds its parent, which is `images[i + 1]` while links are sound. */
+  links: ChainLink[];
+}
+
+/** Closes images, in order. */
+export async function closeImages(images: readonly DiskImage[]): Promise<void> {
+  for (const image of images) await image.close();
+}
+
+/** Finds the parent of the last image, and adds it when it can be read through. */
+async function step(
+  fileSystem: FileSystem,
+  walk: ChainWalk,
+  seen: FileIdentity[],
+  maxDepth: number,
+): Promise<void> {
+  const child = walk.images.at(-1) as DiskImage;
+  const resolution = await resolveParent(fileSystem, child);
+  const link: ChainLink = { verdict: verdictOf(resolution), resolution };
+  walk.links.push(link);
+  if (resolution.status !== 'matches') return;
+  const identity = await fileSystem.identity(resolution.path);
+  const again = identity !== undefined && seen.some((other) => sameFile(other, identity));
+  if (again || walk.images.length >= maxDepth) {
+    link.verdict = again ? 'loop' : 'too-deep';
+    await resolution.image.close();
+    return;
+  }
+  if (identity) seen.push(identity);
+  walk.images.push(resolution.image);
+}
+
+/**
+ * Opens an image and its parents as far as they are found and right. What is wrong with a link is part of
+ * the answer.
+ * @param options `links`: follow at most so many of them
+ * @throws what opening the image itself throws
+ */
+export async function walkChain(
+  fileSystem: FileSystem,
+  path: string,
+  options: OpenChainOptions & { links?: number } = {},
+): Promise<ChainWalk> {
+  const { format, withoutParent = false, maxDepth = MAX_CHAIN_DEPTH, links = maxDepth } = options;
+  const top = await openImage(await fileSystem.open(path), format ? { format } : {});
+  const walk: ChainWalk = { images: [top], links: [] };
+  const identity = await fileSystem.identity(path);
+  const seen = identity ? [identity] : [];
+  try {
+    while (!withoutParent && walk.images.at(-1)?.parentLink && walk.links.length < links) {
+      await step(fileSystem, walk, seen, maxDepth);
+      if (walk.links.length >= walk.images.length) break;
+    }
+  } catch (error) {
+    await closeImages(walk.images);
+    throw error;
+  }
+  return walk;
+}
+
 /**
  * Opens an image and all its parents.
  * @throws PARENT_MISSING, PARENT_MISMATCH, PARENT_LOOP, CHAIN_TOO_DEEP and what opening an image throws
@@ -188,45 +257,9 @@ export async function openChain(
   path: string,
   options: OpenChainOptions = {},
 ): Promise<Chain> {
-  const maxDepth = options.maxDepth ?? MAX_CHAIN_DEPTH;
-  const images = [
-    await openImage(await fileSystem.open(path), options.format ? { format: options.format } : {}),
-  ];
-  const seen: FileIdentity[] = [];
-  try {
-    for (;;) {
-      const image = images.at(-1) as DiskImage;
-      await assertNew(fileSystem, image, seen);
-      if (!image.parentLink || options.withoutParent) return new Chain(images);
-      if (images.length >= maxDepth) {
-        throw new VhdkitError(
-          'CHAIN_TOO_DEEP',
-          `${path}: more than ${maxDepth} images depend on each other`,
-          {
-            operation: 'open parent image',
-            context: { path, depth: images.length },
-          },
-        );
-      }
-      const resolution = await resolveParent(fileSystem, image);
-      if (resolution.status !== 'matches') throw resolutionError(image, resolution);
-      images.push(resolution.image);
-    }
-  } catch (error) {
-    for (const image of images) await image.close();
-    throw error;
-  }
-}
-
-async function assertNew(fileSystem: FileSystem, image: DiskImage, seen: FileIdentity[]): Promise<void> {
-  const identity = await fileSystem.identity(image.file.path);
-  if (!identity) return;
-  if (seen.some((other) => sameFile(other, identity))) {
-    throw new VhdkitError('PARENT_LOOP', `${image.file.path} is its own ancestor`, {
-      operation: 'open parent image',
-      context: { path: image.file.path },
-      hint: 'One of the links is wrong; find the parent it was made from.',
-    });
-  }
-  seen.push(identity);
+  const { images, links } = await walkChain(fileSystem, path, options);
+  const last = links.at(-1);
+  if (!last || isSound(last)) return new Chain(images);
+  await closeImages(images);
+  throw linkError(images.at(-1) as DiskImage, last, images.length);
 }

@@ -45,6 +45,19 @@ function expand(stored: string, folder: string, windows: boolean): string[] {
   return tries;
 }
 
+/**
+ * Where the child's first locator leads on this machine; undefined when it is in another system's notation.
+ * A parent that is found elsewhere has moved.
+ */
+export function firstChoice(
+  candidates: readonly ParentCandidate[],
+  folder: string,
+  windows: boolean,
+): string | undefined {
+  const [first] = candidates;
+  return first && expand(first.path, folder, windows)[0];
+}
+
 /** Paths to try, in order, without repetition. `folder` is the child's. */
 export function parentPaths(
   candidates: readonly ParentCandidate[],

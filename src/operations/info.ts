@@ -3,30 +3,20 @@
  *
  * Invariant: a missing or wrong parent is an answer here, not an error.
  */
-import type { VhdkitError } from '../base/errors.js';
-import { MAX_CHAIN_DEPTH, type ParentResolution, resolveParent } from '../formats/chain.js';
+import { closeImages, walkChain } from '../formats/chain.js';
 import type { DiskImage, FormatId, ImageLayout, ImageType } from '../formats/disk-image.js';
 import type { Finding } from '../formats/finding.js';
-import { openImage } from '../formats/registry.js';
 import type { Host } from './host.js';
+import { linkInfo, type ParentInfo } from './link-info.js';
 
 export type { LinkStatus } from '../formats/chain.js';
+export type { LinkVerdict, ParentInfo } from './link-info.js';
 
 export interface InfoOptions {
   path: string;
   format?: FormatId;
   /** Describe all parents too. */
   chain?: boolean;
-}
-
-export interface ParentInfo {
-  /** Where it was found, or what the child calls it. */
-  path: string;
-  /** The id the child expects. */
-  id: string;
-  status: ParentResolution['status'];
-  /** Why it does not fit or can't be read. */
-  reason?: string;
 }
 
 export interface ImageInfo {
@@ -81,45 +71,28 @@ async function describe(image: DiskImage): Promise<ImageInfo> {
   };
 }
 
-function parentInfo(image: DiskImage, resolution: ParentResolution): ParentInfo {
-  const info: ParentInfo = {
-    path: resolution.path,
-    id: image.parentLink?.acceptedIds[0] ?? '',
-    status: resolution.status,
-  };
-  if (resolution.status === 'mismatch') info.reason = resolution.reason;
-  if (resolution.status === 'unreadable') info.reason = (resolution.cause as VhdkitError).message;
-  return info;
-}
-
 /**
- * Describes an image, and with `chain` its parents as far as they are found.
+ * Describes an image, and with `chain` its parents as far as they are found. A chain that comes back to
+ * itself, or is deeper than is followed, ends with a link that says so.
  * @throws NOT_FOUND, FORMAT_UNKNOWN, IMAGE_CORRUPT, UNSUPPORTED, IO_FAILED for the image itself
  */
 export async function info(host: Host, options: InfoOptions): Promise<InfoResult> {
-  const open: DiskImage[] = [];
-  const infos: ImageInfo[] = [];
+  const { path, format, chain = false } = options;
+  const walk = await walkChain(host.fileSystem, path, {
+    ...(format ? { format } : {}),
+    ...(chain ? {} : { links: 1 }),
+  });
   try {
-    let image: DiskImage | undefined = await openImage(
-      await host.fileSystem.open(options.path),
-      options.format ? { format: options.format } : {},
-    );
-    while (image && infos.length < MAX_CHAIN_DEPTH) {
-      open.push(image);
+    const infos: ImageInfo[] = [];
+    for (const [depth, image] of (chain ? walk.images : walk.images.slice(0, 1)).entries()) {
       const described = await describe(image);
+      const link = walk.links[depth];
+      if (link) described.parent = linkInfo(image, link);
       infos.push(described);
-      if (!image.parentLink) break;
-      const resolution: ParentResolution = await resolveParent(host.fileSystem, image);
-      described.parent = parentInfo(image, resolution);
-      image = resolution.status === 'matches' ? resolution.image : undefined;
-      if (image && !options.chain) {
-        open.push(image);
-        break;
-      }
     }
+    const top = infos[0] as ImageInfo;
+    return chain ? { ...top, chain: infos } : top;
   } finally {
-    for (const image of open) await image.close();
+    await closeImages(walk.images);
   }
-  const top = infos[0] as ImageInfo;
-  return options.chain ? { ...top, chain: infos } : top;
 }

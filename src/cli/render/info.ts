@@ -1,28 +1,19 @@
 /** `info` as text. */
-import { basename } from 'node:path';
-import type { ImageInfo, InfoResult, ParentInfo } from '../../operations/info.js';
+import type { ImageInfo, InfoResult } from '../../operations/info.js';
+import { chainLines, sizeRemark, verdictText } from './chain.js';
 import { printable, type Style } from './style.js';
 import { type Field, fieldLines, findingLines, sizeText } from './text.js';
 
 const FORMATS = { raw: 'raw', vhd: 'VHD', vhdx: 'VHDX' } as const;
 
-function statusText(parent: ParentInfo, style: Style): string {
-  if (parent.status === 'matches') return style.green('matches');
-  const texts = {
-    missing: 'missing: no file under any of the names the image gives',
-    mismatch: 'mismatch: it is not the image this one was made from',
-    unreadable: 'unreadable',
-  };
-  const reason = parent.reason ? ` (${printable(parent.reason)})` : '';
-  return `${style.red(texts[parent.status])}${reason}`;
-}
-
-function parentFields(parent: ParentInfo | undefined, style: Style): Field[] {
+function parentFields(image: ImageInfo, style: Style): Field[] {
+  const { parent } = image;
   if (!parent) return [];
   return [
     ['parent', printable(parent.path)],
     ['parent id', printable(parent.id)],
-    ['parent link', statusText(parent, style)],
+    ['parent link', verdictText(parent, style)],
+    ['parent size', sizeRemark(image)],
   ];
 }
 
@@ -49,17 +40,17 @@ function imageLines(image: ImageInfo, style: Style): string[] {
     ['payload alignment', payloadAlignment === null ? undefined : sizeText(payloadAlignment)],
     ['fragmentation', fragmentationText(image.fragmentation)],
     ['log', logText(image.log, style)],
-    ...parentFields(image.parent, style),
+    ...parentFields(image, style),
   ];
   const warnings = findingLines(image.warnings, style).map((line) => `  ${line}`);
   return [style.bold(printable(image.path)), ...fieldLines(fields, style), ...warnings];
 }
 
-/** The image, or with a chain every image of it, top first. */
+/** The image, or with a chain the list of its images and then every one of them, top first. */
 export function renderInfo(result: InfoResult, style: Style): string[] {
   const { chain } = result;
-  if (!chain || chain.length < 2) return imageLines(result, style);
-  const names = chain.map(({ path }) => printable(basename(path))).join(' → ');
+  if (!chain || (chain.length < 2 && !result.parent)) return imageLines(result, style);
+  const count = `${chain.length} ${chain.length === 1 ? 'image' : 'images'}`;
   const images = chain.flatMap((image) => ['', ...imageLines(image, style)]);
-  return [`${style.dim('chain:')} ${names}`, ...images];
+  return [`${style.bold('chain')} of ${count}, top first`, ...chainLines(chain, style), ...images];
 }

@@ -9,6 +9,7 @@ import type { DiskMap, MapEntry } from '../../operations/map.js';
 import { describeFailure } from '../failure.js';
 import { OutputClosed, ReportedInDocument, SCHEMA_VERSION, TextWriter } from '../output.js';
 import { type BlockMap, hasUnicode, renderBlockMap } from './block-map.js';
+import { chainLines } from './chain.js';
 import { printable, type Style } from './style.js';
 import { sizeText } from './text.js';
 
@@ -29,6 +30,7 @@ export async function printMapJson(map: DiskMap, picture: BlockMap): Promise<voi
   const head = {
     schemaVersion: SCHEMA_VERSION,
     virtualSize: map.virtualSize,
+    chain: map.images,
     ...(problem ? { parentProblem: describeFailure(problem, 'map') } : {}),
   };
   await writer.write(`${JSON.stringify(head).slice(0, -1)},"extents":[`);
@@ -93,6 +95,7 @@ export async function printMapText(
   const writer = new TextWriter();
   const table = new Table(map.virtualSize);
   const limit = process.stdout.isTTY ? TERMINAL_LINES : Number.POSITIVE_INFINITY;
+  for (const line of chainLines(map.images, style)) await writer.write(`${line}\n`);
   await writer.write(`${style.dim(table.heading())}\n`);
   for await (const entry of map.entries()) {
     picture.add(entry);

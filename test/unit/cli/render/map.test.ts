@@ -12,6 +12,7 @@ function diskMap(count: number, failure?: VhdkitError): DiskMap {
   return {
     virtualSize: count * LENGTH,
     blockSize: null,
+    images: [],
     parentProblem: undefined,
     async *entries(): AsyncGenerator<MapEntry> {
       for (let i = 0; i < count; i += 1) {
@@ -70,7 +71,12 @@ describe('printMapJson', () => {
     const map = diskMap(0);
     const output = capture();
     await printMapJson(map, picture(map));
-    expect(JSON.parse(output.text())).toEqual({ schemaVersion: 1, virtualSize: 0, extents: [] });
+    expect(JSON.parse(output.text())).toEqual({
+      schemaVersion: 1,
+      virtualSize: 0,
+      chain: [],
+      extents: [],
+    });
   });
 
   test('a parent that is missing is told in the document', async () => {
