@@ -77,6 +77,21 @@ export const withoutParentFlag = Flags.boolean({
 
 export const sizeArg = Args.custom<number>({ parse: parseBytes, ignoreStdin: true });
 
+/** `64G`, `+1G`, `-1G`. */
+async function parseSizeChange(text: string): Promise<{ to: number } | { by: number }> {
+  const [, sign, rest] = /^([+-]?)(.*)$/s.exec(text) ?? [];
+  const bytes = await parseBytes(rest ?? '');
+  if (!sign) return { to: bytes };
+  return { by: sign === '-' ? -bytes : bytes };
+}
+
+export function sizeChangeArg(description: string) {
+  return Args.custom<{ to: number } | { by: number }>({ parse: parseSizeChange, ignoreStdin: true })({
+    required: true,
+    description,
+  });
+}
+
 export function pathArg(description: string) {
   return Args.string({ required: true, ignoreStdin: true, description });
 }
