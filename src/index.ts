@@ -30,6 +30,7 @@ export { type HashOptions, type HashResult, hash } from './operations/hash.js';
 export { type Host, type ProgressSink, systemHost } from './operations/host.js';
 export { type ImageInfo, type InfoOptions, type InfoResult, info } from './operations/info.js';
 export { type DiskMap, type MapEntry, type MapOptions, openMap } from './operations/map.js';
+export { type MergeOptions, type MergeResult, merge } from './operations/merge.js';
 export { PROFILES } from './operations/profiles/profiles.js';
 export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
