@@ -38,7 +38,12 @@ export class BlockSlots {
    * footer stands where the first bitmap will be. Measured on images of Windows 8 and 10.
    */
   get footerOffset(): number {
-    return this.#end + ALIGNMENT - FOOTER_BYTES;
+    return this.footerAfter(this.#end);
+  }
+
+  /** The same behind another end. */
+  footerAfter(end: number): number {
+    return roundUp(end, ALIGNMENT) + ALIGNMENT - FOOTER_BYTES;
   }
 
   /** End of everything placed so far. */
@@ -79,6 +84,24 @@ export class BlockSlots {
   /** Gives a place back that holds nothing any more. */
   giveBack(dataOffset: number): void {
     this.#free.push(dataOffset);
+  }
+
+  /** Takes back a `take` that made the end grow, the last one. */
+  undo(dataOffset: number): void {
+    this.#end = dataOffset - roundUp(this.#bitmapBytes, ALIGNMENT);
+  }
+
+  /** True when the last place before the end is free. */
+  get endIsFree(): boolean {
+    return this.#free.some((dataOffset) => dataOffset + this.#blockSize === this.#end);
+  }
+
+  /** Forgets free places from `end` on: everything placed ends there now. */
+  endAt(end: number): void {
+    this.#end = Math.max(roundUp(end, ALIGNMENT), this.#start - roundUp(this.#bitmapBytes, ALIGNMENT));
+    const kept = this.#free.filter((dataOffset) => dataOffset < this.#end);
+    this.#free.length = 0;
+    this.#free.push(...kept);
   }
 
   /** The BAT entry of a block: the sector number of its bitmap. */

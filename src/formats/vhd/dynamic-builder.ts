@@ -20,7 +20,7 @@ import { vhdError } from './defects.js';
 import { bitmapBytes, encodeDynamicHeader, HEADER_BYTES, SECTOR_BYTES } from './dynamic-header.js';
 import { encodeFooter, HEADER_AFTER_FOOTER, type VhdFooter } from './footer.js';
 import { fullBitmap } from './sector-bitmap.js';
-import { commonAlignment } from './sparse-image.js';
+import { commonAlignment } from './sparse-reader.js';
 import { VhdBuilder } from './vhd-builder.js';
 
 const TABLE_OFFSET = HEADER_AFTER_FOOTER + HEADER_BYTES;

@@ -20,6 +20,11 @@ export class AsyncLru<V> {
     return this.#values.size;
   }
 
+  /** Forgets a value that is not true any more; a load under way is not remembered. */
+  forget(key: number): void {
+    this.#values.delete(key);
+  }
+
   get(key: number): Promise<V> {
     const known = this.#values.get(key);
     if (known) {

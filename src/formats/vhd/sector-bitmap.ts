@@ -68,3 +68,19 @@ export function fullBitmap(blockSize: number, bytes: number): Uint8Array {
   if ((sectors & 7) !== 0) out[sectors >> 3] = (0xff << (8 - (sectors & 7))) & 0xff;
   return out;
 }
+
+/** Sets or clears the bits of the sectors in `[start, end)`. */
+export function setBits(bytes: Uint8Array, start: number, end: number, present: boolean): void {
+  for (let sector = start; sector < end; ) {
+    if ((sector & 7) === 0 && end - sector >= 8) {
+      const whole = (end - sector) >> 3;
+      bytes.fill(present ? 0xff : 0, sector >> 3, (sector >> 3) + whole);
+      sector += whole * 8;
+      continue;
+    }
+    const mask = 0x80 >> (sector & 7);
+    const byte = bytes[sector >> 3] ?? 0;
+    bytes[sector >> 3] = present ? byte | mask : byte & ~mask;
+    sector += 1;
+  }
+}

@@ -188,7 +188,7 @@ async function readParentLink(
   };
 }
 
-function fixedRanges(table: BlockTable, headerOffset: number): MetadataRange[] {
+export function fixedRanges(table: BlockTable, headerOffset: number): MetadataRange[] {
   return [
     { name: 'the copy of the footer', start: 0, end: FOOTER_BYTES },
     { name: 'the dynamic header', start: headerOffset, end: headerOffset + HEADER_BYTES },
