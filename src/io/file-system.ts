@@ -46,6 +46,21 @@ export interface HeldLock {
   release(): Promise<void>;
 }
 
+/** Who holds a file. */
+export interface Holder {
+  /** 0 where there is no process, or none that can be seen. */
+  pid: number;
+  host: string;
+  /** The program's name, or with `pid` 0 what it is: `the loop device /dev/loop0`. */
+  command?: string;
+}
+
+/** `process 4711 (qemu-nbd)`, `the loop device /dev/loop0`, `process 12 on elsewhere`. */
+export function holderText({ pid, host, command }: Holder): string {
+  if (pid === 0) return command ?? 'another program';
+  return command ? `process ${pid} (${command})` : `process ${pid} on ${host}`;
+}
+
 export interface FileSystem {
   /** @throws NOT_FOUND, PERMISSION_DENIED, NOT_A_DISK, IN_USE, IO_FAILED */
   open(path: string, options?: OpenOptions): Promise<RandomAccessFile>;
@@ -68,12 +83,13 @@ export interface FileSystem {
   openResumable(path: string, options?: { overwrite?: boolean; resume?: boolean }): Promise<ResumableFile>;
   /**
    * Claims an existing image for writing: others that ask for the same file, by whatever name, are refused
-   * until it is released.
+   * until it is released. Refused too while another program is seen to write it or to forbid writing (best
+   * effort: QEMU's locks, files open for writing, loop devices).
    * @throws IN_USE with the owner's process id, PERMISSION_DENIED (the folder takes no lock file), NOT_FOUND
    */
   lock(path: string): Promise<HeldLock>;
-  /** Who holds the image for writing at this moment; undefined when nobody does. */
-  holder(path: string): Promise<{ pid: number; host: string } | undefined>;
+  /** Who holds the image for writing at this moment, other programs included; undefined when nobody is seen to. */
+  holder(path: string): Promise<Holder | undefined>;
   /** Removes a file durably: it stays removed. @throws NOT_FOUND, PERMISSION_DENIED */
   remove(path: string): Promise<void>;
 }

@@ -7,7 +7,8 @@ import * as fs from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import { nativeCalls } from '../native/native.js';
-import type { FileIdentity, FileSystem, OpenOptions } from './file-system.js';
+import type { FileIdentity, FileSystem, HeldLock, Holder, OpenOptions } from './file-system.js';
+import { foreignHolder, heldBy } from './foreign-holder.js';
 import { lockOwner, takeLock } from './lock-file.js';
 import { NodeFile } from './node-file.js';
 import { flushFolder, guarded, hiddenName, kindOf, openDescriptor } from './node-path.js';
@@ -50,9 +51,24 @@ async function identity(path: string): Promise<FileIdentity | undefined> {
   return stat && { device: stat.dev, inode: stat.ino };
 }
 
-/** Where an image's lock file is: beside the file itself, whatever link led there. */
-async function lockPath(path: string): Promise<string> {
-  return hiddenName(await guarded('open', path, () => fs.realpath(path)), 'lock');
+/** The file itself, whatever link led there: its lock is beside it. */
+async function realPath(path: string): Promise<string> {
+  return guarded('open', path, () => fs.realpath(path));
+}
+
+/** First our own lock, then the look at others: of two that begin at once, one sees the other. */
+async function lock(path: string): Promise<HeldLock> {
+  const real = await realPath(path);
+  const own = await takeLock(hiddenName(real, 'lock'), path);
+  const other = foreignHolder(real, 'writes or forbids writing');
+  if (!other) return own;
+  await own.release();
+  throw heldBy(path, other);
+}
+
+async function holder(path: string): Promise<Holder | undefined> {
+  const real = await realPath(path);
+  return (await lockOwner(hiddenName(real, 'lock'))) ?? foreignHolder(real, 'writes');
 }
 
 async function remove(path: string): Promise<void> {
@@ -67,7 +83,7 @@ export const nodeFileSystem: FileSystem = {
   list: (folder) => fs.readdir(folder).catch(() => []),
   createPending,
   openResumable,
-  lock: async (path) => takeLock(await lockPath(path), path),
-  holder: async (path) => lockOwner(await lockPath(path)),
+  lock,
+  holder,
   remove,
 };
