@@ -24,7 +24,7 @@ import {
 import { vhdxCorrupt } from './defects.js';
 import { HEADER_SECTION_END } from './layout.js';
 import type { LogOverlayFile } from './log-overlay.js';
-import { PAGE_LENGTH, PageCache } from './page-cache.js';
+import { PAGE_LENGTH, PageCache, type TablePages } from './page-cache.js';
 import type { OwnedRange, OwnedRanges } from './region-table.js';
 import { bitAt, endOfRun } from './sector-bitmap.js';
 
@@ -40,7 +40,9 @@ export interface BlockMapParts {
   bat: OwnedRange;
   /** Log and regions: no block may lie there. */
   occupied: OwnedRanges;
-  batPages: PageCache;
+  batPages: TablePages;
+  /** Default: pages of its own. */
+  bitmapPages?: TablePages;
 }
 
 /** A run of entries in one page and one chunk. */
@@ -64,11 +66,11 @@ interface Walk {
 
 export class BlockMap {
   readonly #parts: BlockMapParts;
-  readonly #bitmapPages: PageCache;
+  readonly #bitmapPages: TablePages;
 
   constructor(parts: BlockMapParts) {
     this.#parts = parts;
-    this.#bitmapPages = new PageCache(parts.overlay ?? parts.file, 'a sector bitmap');
+    this.#bitmapPages = parts.bitmapPages ?? new PageCache(parts.overlay ?? parts.file, 'a sector bitmap');
   }
 
   /**

@@ -35,10 +35,22 @@ const CHUNK = MiB;
  * @throws IO_FAILED, IMAGE_CORRUPT (VHDX_TRUNCATED) when the file shrinks meanwhile
  */
 export async function checkImage(structures: VhdxStructures): Promise<Finding[]> {
+  const { findings } = await examineBlocks(structures);
+  return [...structures.warnings, ...findings];
+}
+
+/** What one pass over the BAT found: defects, and the space that something uses or reserves. */
+export interface BlockExamination {
+  findings: Finding[];
+  space: SpaceMap;
+}
+
+/** @throws as checkImage */
+export async function examineBlocks(structures: VhdxStructures): Promise<BlockExamination> {
   const findings = new FindingList();
   const scan = new BatScan(structures, findings);
   await scan.run();
-  return [...structures.warnings, ...findings.all()];
+  return { findings: findings.all(), space: scan.space };
 }
 
 /** Findings, with those of one kind beyond a limit only counted. */
@@ -64,7 +76,7 @@ class FindingList {
 class BatScan {
   readonly #structures: VhdxStructures;
   readonly #findings: FindingList;
-  readonly #space = new SpaceMap();
+  readonly space = new SpaceMap();
   readonly #view: RandomAccessFile;
   readonly #viewSize: number;
   readonly #occupied: OwnedRanges;
@@ -83,9 +95,9 @@ class BatScan {
   }
 
   async run(): Promise<void> {
-    this.#space.take(0, HEADER_SECTION_END / MiB);
+    this.space.take(0, HEADER_SECTION_END / MiB);
     for (const range of this.#occupied) {
-      this.#space.take(range.offset / MiB, range.length / MiB);
+      this.space.take(range.offset / MiB, range.length / MiB);
     }
     const { bat } = this.#structures.regions;
     for (let at = 0; at < bat.length; at += CHUNK) {
@@ -216,7 +228,7 @@ class BatScan {
     if (owner) {
       const message = `${what} is said to be at ${start}, inside ${owner.name}`;
       this.#findings.add('VHDX_BAT_ENTRY_IN_METADATA', severity, message, at);
-    } else if (this.#space.take(entry.offsetMiB, lengthMiB)) {
+    } else if (this.space.take(entry.offsetMiB, lengthMiB)) {
       const message = `${what} (at ${start}) shares space with another block`;
       this.#findings.add('VHDX_BAT_ENTRY_OVERLAP', severity, message, at);
     }
@@ -261,6 +273,6 @@ class BatScan {
       Math.min(range.length / MiB, Math.max(0, start - range.offset / MiB)),
     );
     const takenBefore = before.reduce((sum, length) => sum + length, HEADER_SECTION_END / MiB);
-    return Math.floor(this.#viewSize / MiB) - start - (this.#space.taken - takenBefore);
+    return Math.floor(this.#viewSize / MiB) - start - (this.space.taken - takenBefore);
   }
 }

@@ -1,58 +1,30 @@
 /**
- * New VHDX images: what they look like, and the structures that never change afterwards.
+ * New VHDX images, and the taking up of interrupted ones.
  *
- * Layout: header section, log at 1 MiB, metadata at 2 MiB, BAT at 3 MiB, payload behind it, everything on
- * 1 MiB boundaries. Invariant: the two headers are written last of all (by the builder's flush), so a
- * file that was abandoned half-way has no valid header and no reader takes it for an image.
+ * Invariant: the two headers are written last of all (by the image's flush), so a file that was abandoned
+ * half-way has no valid header and no reader takes it for an image.
+ *
+ * Fixed and dynamic images are filled by the builder, block by block. A differencing image is filled sector by
+ * sector, as an existing one is: it is edited from the start, only that its tables go into the file without
+ * a log.
  */
 import { assert } from '../../base/assert.js';
-import { isPowerOfTwo, MiB, roundUp } from '../../base/bytes.js';
-import { type ErrorCode, VhdkitError } from '../../base/errors.js';
-import { guidToMixedEndian, NIL_GUID } from '../../base/guid.js';
-import { type RandomSource, randomGuid } from '../../base/random.js';
+import { VhdkitError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { CreateImageOptions, ImageType, SectorSize } from '../disk-image.js';
-import { BAT_ENTRY_LENGTH, type BatGeometry, batGeometry, neededEntries } from './bat.js';
-import { setU64, viewOf } from './binary.js';
-import { encodeIdentifier, type VhdxHeader } from './header.js';
-import {
-  ITEM_GUID,
-  MAX_BLOCK_SIZE,
-  MAX_VIRTUAL_SIZE,
-  MIN_BLOCK_SIZE,
-  REGION_GUID,
-  REGION_TABLE_OFFSETS,
-} from './layout.js';
-import { encodeMetadata, type NewItem } from './metadata-table.js';
-import { encodeRegionTable, type OwnedRange } from './region-table.js';
+import type { CreateImageOptions } from '../disk-image.js';
+import { buildChild } from './child-builder.js';
+import type { EditableVhdx } from './editable-vhdx.js';
+import { planImage, writeStructures } from './new-image.js';
 import { VhdxBuilder } from './vhdx-builder.js';
-
-const CREATOR = 'vhdkit';
-const LOG: OwnedRange = { name: 'the log', offset: MiB, length: MiB };
-const METADATA: OwnedRange = { name: 'the metadata region', offset: 2 * MiB, length: MiB };
-const BAT_OFFSET = 3 * MiB;
-
-/** What a new image is made of: all choices made, all numbers checked. */
-export interface NewImagePlan {
-  type: ImageType;
-  geometry: BatGeometry;
-  physicalSectorSize: SectorSize;
-  logicalSectorSize: SectorSize;
-  log: OwnedRange;
-  metadata: OwnedRange;
-  bat: OwnedRange;
-  /** First byte behind the structures: the first block's place. */
-  payloadOffset: number;
-  virtualDiskId: string;
-  creator: string;
-  header: VhdxHeader;
-}
 
 /**
  * Lays out a new image in an empty file. Complete after `flush`.
  * @throws INVALID_ARGUMENT, TARGET_TOO_SMALL (more than 64 TiB), UNSUPPORTED (a device), IO_FAILED
  */
-export async function createVhdx(file: RandomAccessFile, options: CreateImageOptions): Promise<VhdxBuilder> {
+export async function createVhdx(
+  file: RandomAccessFile,
+  options: CreateImageOptions,
+): Promise<VhdxBuilder | EditableVhdx> {
   if (file.kind === 'device') {
     throw new VhdkitError('UNSUPPORTED', `${file.path}: a VHDX can't be laid out on a device`, {
       operation: 'create image',
@@ -64,6 +36,7 @@ export async function createVhdx(file: RandomAccessFile, options: CreateImageOpt
   const plan = planImage(options, file.path);
   await file.truncate(plan.payloadOffset);
   await writeStructures(file, plan);
+  if (plan.type === 'differencing') return buildChild(file, plan);
   const builder = new VhdxBuilder(file, plan);
   if (plan.type === 'fixed') await builder.allocateAll();
   return builder;
@@ -73,132 +46,18 @@ export async function createVhdx(file: RandomAccessFile, options: CreateImageOpt
  * See FormatDriver.resume. The layout follows from the options alone, so the structures are written anew
  * (with new ids: nobody has seen the old ones) around the table that is there.
  */
-export async function resumeVhdx(file: RandomAccessFile, options: CreateImageOptions): Promise<VhdxBuilder> {
+export async function resumeVhdx(
+  file: RandomAccessFile,
+  options: CreateImageOptions,
+): Promise<VhdxBuilder | EditableVhdx> {
   const plan = planImage(options, file.path);
+  if (plan.type === 'differencing') {
+    await writeStructures(file, plan);
+    return buildChild(file, plan);
+  }
   const builder = new VhdxBuilder(file, plan);
   if (plan.type === 'fixed') await builder.allocateAll();
   else await builder.takeUp();
   await writeStructures(file, plan);
   return builder;
-}
-
-async function writeStructures(file: RandomAccessFile, plan: NewImagePlan): Promise<void> {
-  await file.write(encodeIdentifier(plan.creator), 0);
-  const table = encodeRegionTable([
-    { guid: REGION_GUID.bat, offset: plan.bat.offset, length: plan.bat.length, required: true },
-    {
-      guid: REGION_GUID.metadata,
-      offset: plan.metadata.offset,
-      length: plan.metadata.length,
-      required: true,
-    },
-  ]);
-  for (const offset of REGION_TABLE_OFFSETS) await file.write(table, offset);
-  await file.write(encodeMetadata(metadataItems(plan)), plan.metadata.offset);
-}
-
-/** Checks the options and makes all choices. */
-export function planImage(options: CreateImageOptions, path: string): NewImagePlan {
-  const { type, virtualSize, random } = options;
-  const logicalSectorSize = options.logicalSectorSize ?? 512;
-  const physicalSectorSize = options.physicalSectorSize ?? 4096;
-  checkSectorSizes([logicalSectorSize, physicalSectorSize], path);
-  checkVirtualSize(virtualSize, logicalSectorSize, path);
-  const blockSize = options.blockSize ?? defaultBlockSize(virtualSize, logicalSectorSize);
-  checkBlockSize(blockSize, path);
-  const geometry = batGeometry(virtualSize, blockSize, logicalSectorSize);
-  const bat = { name: 'the BAT region', offset: BAT_OFFSET, length: batLength(geometry) };
-  return {
-    type,
-    geometry,
-    logicalSectorSize,
-    physicalSectorSize,
-    log: LOG,
-    metadata: METADATA,
-    bat,
-    payloadOffset: bat.offset + bat.length,
-    virtualDiskId: randomGuid(random),
-    creator: CREATOR,
-    header: newHeader(random),
-  };
-}
-
-/** Bytes of a BAT region: room for the larger of the two forms of the entry count. */
-function batLength(geometry: BatGeometry): number {
-  return roundUp(neededEntries(geometry, true) * BAT_ENTRY_LENGTH, MiB);
-}
-
-/**
- * The smallest of 2, 4, 8, 16, 32 MiB with which the BAT fits into 1 MiB (131 072 entries), so that
- * images stay compact without large tables: 2 MiB up to about 256 GiB, 32 MiB above 2 TiB.
- */
-export function defaultBlockSize(virtualSize: number, logicalSectorSize: SectorSize): number {
-  let blockSize = 2 * MiB;
-  while (blockSize < 32 * MiB && batLength(batGeometry(virtualSize, blockSize, logicalSectorSize)) > MiB) {
-    blockSize *= 2;
-  }
-  return blockSize;
-}
-
-function newHeader(random: RandomSource): VhdxHeader {
-  return {
-    sequence: 1n,
-    fileWriteGuid: randomGuid(random),
-    dataWriteGuid: randomGuid(random),
-    logGuid: NIL_GUID,
-    logVersion: 0,
-    version: 1,
-    logLength: LOG.length,
-    logOffset: BigInt(LOG.offset),
-  };
-}
-
-function metadataItems(plan: NewImagePlan): NewItem[] {
-  const { geometry } = plan;
-  const parameters = new Uint8Array(8);
-  viewOf(parameters).setUint32(0, geometry.blockSize, true);
-  viewOf(parameters).setUint32(4, plan.type === 'fixed' ? 1 : 0, true);
-  const size = new Uint8Array(8);
-  setU64(viewOf(size), 0, geometry.virtualSize);
-  const disk = { isVirtualDisk: true, isRequired: true };
-  return [
-    { guid: ITEM_GUID.fileParameters, bytes: parameters, isVirtualDisk: false, isRequired: true },
-    { guid: ITEM_GUID.virtualDiskSize, bytes: size, ...disk },
-    { guid: ITEM_GUID.logicalSectorSize, bytes: u32(geometry.logicalSectorSize), ...disk },
-    { guid: ITEM_GUID.physicalSectorSize, bytes: u32(plan.physicalSectorSize), ...disk },
-    { guid: ITEM_GUID.virtualDiskId, bytes: guidToMixedEndian(plan.virtualDiskId), ...disk },
-  ];
-}
-
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  viewOf(bytes).setUint32(0, value, true);
-  return bytes;
-}
-
-function refuse(code: ErrorCode, message: string, path: string, hint: string): VhdkitError {
-  return new VhdkitError(code, message, { operation: 'create image', context: { path }, hint });
-}
-
-function checkSectorSizes(sizes: readonly number[], path: string): void {
-  if (sizes.every((size) => size === 512 || size === 4096)) return;
-  const message = `A VHDX has sectors of 512 or 4096 bytes, not ${sizes.join(' and ')}`;
-  throw refuse('INVALID_ARGUMENT', message, path, 'Choose 512 or 4096.');
-}
-
-function checkVirtualSize(size: number, sectorSize: number, path: string): void {
-  if (!Number.isSafeInteger(size) || size <= 0 || size % sectorSize !== 0) {
-    const message = `${size} bytes is not a whole number of sectors of ${sectorSize} bytes`;
-    throw refuse('INVALID_ARGUMENT', message, path, `Choose a size that is a multiple of ${sectorSize}.`);
-  }
-  if (size > MAX_VIRTUAL_SIZE) {
-    const message = `A VHDX can hold at most 64 TiB, not ${size} bytes`;
-    throw refuse('TARGET_TOO_SMALL', message, path, 'Split the disk, or keep it raw.');
-  }
-}
-
-function checkBlockSize(blockSize: number, path: string): void {
-  if (isPowerOfTwo(blockSize) && blockSize >= MIN_BLOCK_SIZE && blockSize <= MAX_BLOCK_SIZE) return;
-  const message = `Block size ${blockSize} is not a power of two between 1 MiB and 256 MiB`;
-  throw refuse('INVALID_ARGUMENT', message, path, 'Choose 1M, 2M, 4M, … 256M.');
 }

@@ -29,6 +29,8 @@ export interface VhdxStructures {
   file: RandomAccessFile;
   creator: string;
   header: CurrentHeader['header'];
+  /** Byte offset of the header copy that is current. */
+  headerOffset: number;
   log: OwnedRange | undefined;
   /** Present when the log held changes. */
   overlay: LogOverlayFile | undefined;
@@ -67,6 +69,7 @@ export async function readStructures(file: RandomAccessFile): Promise<VhdxStruct
     file,
     creator,
     header: current.header,
+    headerOffset: current.offset,
     log,
     overlay,
     regions,

@@ -14,13 +14,24 @@ import { readExact } from './binary.js';
 export const PAGE_LENGTH = 64 * KiB;
 const MAX_PAGES = 64;
 
+/** Pages for reading. */
+export interface TablePages {
+  /** The page at a file offset (a multiple of PAGE_LENGTH) when it is in memory: no promise, no wait. */
+  cached(offset: number): DataView | undefined;
+  /**
+   * The page at a file offset, read when needed.
+   * @throws IMAGE_CORRUPT (VHDX_TRUNCATED), IO_FAILED
+   */
+  load(offset: number): Promise<DataView>;
+}
+
 interface Page {
   view: DataView;
   bytes: Uint8Array;
   dirty: boolean;
 }
 
-export class PageCache {
+export class PageCache implements TablePages {
   readonly #file: RandomAccessFile;
   readonly #what: string;
   readonly #maxPages: number;
@@ -33,15 +44,10 @@ export class PageCache {
     this.#maxPages = maxPages;
   }
 
-  /** The page at a file offset (a multiple of PAGE_LENGTH) when it is in memory: no promise, no wait. */
   cached(offset: number): DataView | undefined {
     return this.#touch(offset)?.view;
   }
 
-  /**
-   * The page at a file offset, read when needed.
-   * @throws IMAGE_CORRUPT (VHDX_TRUNCATED), IO_FAILED
-   */
   async load(offset: number): Promise<DataView> {
     return (await this.#page(offset)).view;
   }

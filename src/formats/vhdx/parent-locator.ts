@@ -6,6 +6,7 @@
  */
 import { NIL_GUID, normalizeGuid } from '../../base/guid.js';
 import type { ParentCandidate, ParentLink } from '../disk-image.js';
+import type { NewParentLink } from '../editable-image.js';
 import { getGuid, setGuid, utf16, viewOf } from './binary.js';
 import { vhdxCorrupt, vhdxUnsupported } from './defects.js';
 import { MAX_LOCATOR_PAIRS, VHDX_LOCATOR_TYPE } from './layout.js';
@@ -99,4 +100,39 @@ export function parentLinkOf(pairs: ReadonlyMap<string, string>, offset: number,
     if (candidate) candidates.push({ source, path: candidate });
   }
   return { acceptedIds: [...new Set(acceptedIds)], candidates };
+}
+
+/** A drive or a share in the notation of Windows. */
+const WINDOWS_ABSOLUTE = /^(?:[a-zA-Z]:[\\/]|\\\\)/;
+
+/**
+ * What a locator says about a parent, in the order that the specification lists the keys.
+ *
+ * Paths are Windows paths whatever the host is (MS-VHDX 2.6.2.6.3): relative ones begin with `.\` or `..\`,
+ * absolute ones with `\\?\`. An absolute POSIX path has no place in them, since `absolute_win32_path` must be a
+ * Windows path; on such hosts the relative path, which always exists there, is all that is stored.
+ */
+export function locatorPairs(link: NewParentLink): Map<string, string> {
+  const [first, second] = link.ids;
+  const pairs = new Map([['parent_linkage', `{${first}}`]]);
+  if (second !== undefined) pairs.set('parent_linkage2', `{${second}}`);
+  const isWindows = WINDOWS_ABSOLUTE.test(link.absolutePath);
+  const relative = link.relativePath && windowsRelative(link.relativePath, isWindows);
+  if (relative) pairs.set('relative_path', relative);
+  if (isWindows) pairs.set('absolute_win32_path', extendedPath(link.absolutePath));
+  return pairs;
+}
+
+/** Undefined for a POSIX name with a backslash in it, which would come out as another path. */
+function windowsRelative(path: string, isWindows: boolean): string | undefined {
+  if (!isWindows && path.includes('\\')) return undefined;
+  const text = path.replaceAll('/', '\\');
+  return /^\.\.?\\/.test(text) ? text : `.\\${text}`;
+}
+
+/** The form that is not limited in length: `\\?\C:\…`, `\\?\UNC\server\…`. */
+function extendedPath(path: string): string {
+  const text = path.replaceAll('/', '\\');
+  if (text.startsWith('\\\\?\\')) return text;
+  return text.startsWith('\\\\') ? `\\\\?\\UNC${text.slice(1)}` : `\\\\?\\${text}`;
 }

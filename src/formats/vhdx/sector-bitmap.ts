@@ -28,9 +28,25 @@ export function bitAt(page: DataView, bit: number): boolean {
   return (page.getUint8(bit >>> 3) & (1 << (bit & 7))) !== 0;
 }
 
-/** Sets bits `[from, to)` of a bitmap. */
+/** Sets bits `[from, to)` of a bitmap; whole bytes at once. */
 export function setBits(bitmap: Uint8Array, from: number, to: number): void {
-  for (let bit = from; bit < to; bit += 1) {
-    bitmap[bit >>> 3] = (bitmap[bit >>> 3] ?? 0) | (1 << (bit & 7));
+  eachByte(from, to, (index, mask) => {
+    bitmap[index] = (bitmap[index] ?? 0) | mask;
+  });
+}
+
+/** Clears bits `[from, to)` of a bitmap. */
+export function clearBits(bitmap: Uint8Array, from: number, to: number): void {
+  eachByte(from, to, (index, mask) => {
+    bitmap[index] = (bitmap[index] ?? 0) & ~mask;
+  });
+}
+
+function eachByte(from: number, to: number, visit: (index: number, mask: number) => void): void {
+  for (let bit = from; bit < to; ) {
+    const start = bit & 7;
+    const count = Math.min(8 - start, to - bit);
+    visit(bit >>> 3, ((1 << count) - 1) << start);
+    bit += count;
   }
 }

@@ -40,6 +40,52 @@ export class SpaceMap {
     return conflict;
   }
 
+  /** Gives `[first, first + count)` (MiB) back. */
+  give(first: number, count: number): void {
+    for (let at = first; at < first + count; at += 1) {
+      if (this.#isFree(at)) continue;
+      const page = this.#page(Math.floor(at / PAGE_BITS));
+      const bit = at % PAGE_BITS;
+      page[bit >>> 3] = (page[bit >>> 3] ?? 0) & ~(1 << (bit & 7));
+      this.#taken -= 1;
+    }
+  }
+
+  /** The first run of `count` free MiB in `[from, end)`; undefined when there is none. */
+  findFree(from: number, end: number, count: number): number | undefined {
+    let start = from;
+    for (let at = from; at < end && start + count <= end; ) {
+      if (at % 8 === 0 && this.#isFullByte(at)) {
+        at += 8;
+        start = at;
+      } else if (this.#isFree(at)) {
+        at += 1;
+        if (at - start === count) return start;
+      } else {
+        at += 1;
+        start = at;
+      }
+    }
+    return undefined;
+  }
+
+  /** End of the last MiB taken before `end`; 0 when there is none. */
+  endBefore(end: number): number {
+    let at = end;
+    while (at > 0 && this.#isFree(at - 1)) at -= 1;
+    return at;
+  }
+
+  #isFree(at: number): boolean {
+    const page = this.#pages.get(Math.floor(at / PAGE_BITS));
+    const bit = at % PAGE_BITS;
+    return page === undefined || ((page[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0;
+  }
+
+  #isFullByte(at: number): boolean {
+    return this.#pages.get(Math.floor(at / PAGE_BITS))?.[(at % PAGE_BITS) >>> 3] === 0xff;
+  }
+
   #page(number: number): Uint8Array {
     let page = this.#pages.get(number);
     if (!page) {

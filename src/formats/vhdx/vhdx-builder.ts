@@ -24,10 +24,10 @@ import {
 } from './bat.js';
 import { BlockMap } from './block-map.js';
 import { checkImage } from './check.js';
-import type { NewImagePlan } from './create.js';
 import { vhdxCorrupt } from './defects.js';
 import { encodeHeader } from './header.js';
 import { HEADER_OFFSETS } from './layout.js';
+import type { NewImagePlan } from './new-image.js';
 import { readStructures } from './open.js';
 import { PAGE_LENGTH, PageCache } from './page-cache.js';
 import { OwnedRanges } from './region-table.js';

@@ -4,7 +4,7 @@ import { GiB, MiB, TiB } from '../../../../src/base/bytes.js';
 import { type RandomSource, systemRandom } from '../../../../src/base/random.js';
 import type { CreateImageOptions, DiskImage } from '../../../../src/formats/disk-image.js';
 import { readDisk } from '../../../../src/formats/image-reader.js';
-import { defaultBlockSize } from '../../../../src/formats/vhdx/create.js';
+import { defaultBlockSize } from '../../../../src/formats/vhdx/new-image.js';
 import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
 import { decodeHeader } from '../../../../src/formats/vhdx/header.js';
 import { decodeRegionTable } from '../../../../src/formats/vhdx/region-table.js';
