@@ -28,10 +28,12 @@ const MAX_U32 = 0xffff_ffff;
 
 /** What moving the backup changes. */
 export interface GptMove {
-  /** Writes, in steps. Offsets are bytes of the disk, inside its smaller and its larger size where needed. */
+  /** Writes, in steps. Offsets are bytes of the disk; all are inside it at both sizes that matter. */
   steps: Edit[][];
   /** Partitions that end before or vanish, as they were. Empty unless `cut` was allowed. */
   cut: GptPartition[];
+  /** Bytes of the disk in front of the new backup: where partitions end at the latest. */
+  end: number;
 }
 
 export interface GptMoveOptions {
@@ -174,5 +176,5 @@ export function moveGptBackup(table: GptTable, options: GptMoveOptions): GptMove
     ],
     [...protectiveMbr(table, options.size), ...eraseOld(table, at(room.backupArrayLba))],
   ];
-  return { steps: steps.filter((step) => step.length > 0), cut };
+  return { steps: steps.filter((step) => step.length > 0), cut, end: at(room.lastUsable + 1) };
 }

@@ -10,8 +10,8 @@
 import { MiB } from '../base/bytes.js';
 import { assumedSectorSize, HEAD_BYTES } from './assumed-sector-size.js';
 import { partitionName } from './gpt-move.js';
+import { readLogicalPartitions, type SectorSpan } from './logical-partitions.js';
 import { isExtended, MBR_TYPE, type MbrEntry } from './mbr.js';
-import { type MbrPartition, mbrPartitions } from './mbr-logical.js';
 import {
   findPartitionTable,
   type GptTable,
@@ -24,6 +24,7 @@ import { fileSystemEnd, SUPERBLOCK_BYTES } from './resize-file-system.js';
 
 /** Windows' dynamic disks keep their database in the last MiB of the disk, behind the partition. */
 const DYNAMIC_DISK = 0x42;
+const FIRST_LOGICAL_NUMBER = 5;
 
 export interface DiskLayout {
   table: 'gpt' | 'mbr' | 'none';
@@ -58,23 +59,37 @@ async function mbrSectorSize(disk: Disk, entries: readonly MbrEntry[]): Promise<
   return 512;
 }
 
-function mbrSpan({ number, type, first, count }: MbrPartition, sectorSize: number): Span {
-  const label = `partition ${number}${isExtended(type) ? ' (extended)' : ''}`;
-  return { label, offset: first * sectorSize, length: count * sectorSize };
-}
-
-/** Partitions of an MBR, also of the one in front of a GPT (hybrid). */
+/** Partitions of an MBR, also of the one in front of a GPT (hybrid). Those of an extended one follow it. */
 async function mbrSpans(
   disk: Disk,
   entries: readonly MbrEntry[],
   sectorSize: TableSectorSize,
 ): Promise<Pick<DiskLayout, 'spans' | 'doubts'>> {
-  const { partitions, broken } = await mbrPartitions(entries, disk.read, sectorSize, disk.size);
-  const spans = partitions.map((partition) => mbrSpan(partition, sectorSize));
-  if (partitions.some(({ type }) => type === DYNAMIC_DISK) && disk.size > MiB) {
+  const spans: Span[] = [];
+  const doubts: string[] = [];
+  const add = (label: string, { first, count }: SectorSpan): Span => {
+    const span = { label, offset: first * sectorSize, length: count * sectorSize };
+    spans.push(span);
+    return span;
+  };
+  let logical = FIRST_LOGICAL_NUMBER;
+  for (const entry of entries) {
+    if (entry.type === MBR_TYPE.protective) continue;
+    const name = `partition ${entry.slot + 1}`;
+    const { offset, length } = add(isExtended(entry.type) ? `${name} (extended)` : name, entry);
+    if (!isExtended(entry.type)) continue;
+    if (offset + length > disk.size) {
+      doubts.push(`${name} (extended) reaches beyond the disk`);
+      continue;
+    }
+    const found = await readLogicalPartitions(disk.read, entry, sectorSize);
+    if ('defect' in found) doubts.push(`the chain of logical partitions is broken: ${found.defect}`);
+    else for (const partition of found) add(`partition ${logical++}`, partition);
+  }
+  if (entries.some(({ type }) => type === DYNAMIC_DISK) && disk.size > MiB) {
     spans.push({ label: 'the database of dynamic disks', offset: disk.size - MiB, length: MiB });
   }
-  return { spans, doubts: broken === undefined ? [] : [`the chain of logical partitions ${broken}`] };
+  return { spans, doubts };
 }
 
 async function mbrLayout(disk: Disk, { mbrEntries }: MbrTable): Promise<DiskLayout> {

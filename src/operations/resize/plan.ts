@@ -77,11 +77,12 @@ function tableFits({ gpt }: DiskLayout, size: number): boolean {
   return (last + 1) * sectorSize <= size;
 }
 
-function cutSpans({ spans }: DiskLayout, oldSize: number, newSize: number): Loss[] {
+/** What of partitions and file systems lies behind `end`. */
+function cutSpans({ spans }: DiskLayout, oldSize: number, end: number): Loss[] {
   return spans
-    .filter(({ offset, length }) => offset + length > newSize)
+    .filter(({ offset, length }) => offset + length > end)
     .map(({ label, offset, length }) => {
-      const from = Math.max(offset, newSize);
+      const from = Math.max(offset, end);
       return { what: label, offset: from, length: Math.max(0, Math.min(offset + length, oldSize) - from) };
     });
 }
@@ -123,7 +124,7 @@ async function judgeShrink(
   layout: DiskLayout,
   newSize: number,
   options: ResizeOptions,
-): Promise<{ lost: Loss[]; warnings: Finding[] }> {
+): Promise<Loss[]> {
   const { path, shrink, signal, progress } = options;
   const oldSize = chain.virtualSize;
   const lost = cutSpans(layout, oldSize, newSize);
@@ -161,11 +162,7 @@ async function judgeShrink(
     }
     if (found !== undefined) lost.push({ what: 'data', offset: found, length: oldSize - found });
   }
-  const warnings = lost.map(({ what, length }) =>
-    warning('RESIZE_CUT', `${length} bytes of ${what} are cut off`),
-  );
-  warnings.push(...layout.doubts.map((text) => warning('RESIZE_TABLE_DAMAGED', text)));
-  return { lost, warnings };
+  return lost;
 }
 
 /** Whether the backup of the GPT must or can stay where it is. @throws UNSUPPORTED */
@@ -232,16 +229,12 @@ export async function planResize(chain: Chain, options: ResizeOptions): Promise<
   };
   const known = top.format === 'raw' ? undefined : top.logicalSectorSize;
   const layout = await readDiskLayout(read, oldSize, known);
-  const shrunk =
-    newSize < oldSize ? await judgeShrink(chain, layout, newSize, options) : { lost: [], warnings: [] };
+  const cut = newSize < oldSize ? await judgeShrink(chain, layout, newSize, options) : [];
   const { move, gptBackup, warnings } = judgeGpt(layout, oldSize, newSize, options);
-  return {
-    oldSize,
-    newSize,
-    layout,
-    move,
-    gptBackup,
-    lost: shrunk.lost,
-    warnings: [...shrunk.warnings, ...warnings],
-  };
+  // The copy of the table takes a little more away than the new end does.
+  const lost = move && move.cut.length > 0 ? cutSpans(layout, oldSize, move.end) : cut;
+  for (const { what, length } of lost)
+    warnings.push(warning('RESIZE_CUT', `${length} bytes of ${what} are cut off`));
+  if (newSize < oldSize) warnings.push(...layout.doubts.map((text) => warning('RESIZE_TABLE_DAMAGED', text)));
+  return { oldSize, newSize, layout, move, gptBackup, lost, warnings };
 }
