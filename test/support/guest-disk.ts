@@ -43,3 +43,12 @@ export async function freeRangesOf(asked: Promise<FreeSpaceAnswer>): Promise<[nu
   if (sum !== answer.space.freeBytes) throw new Error(`${sum} bytes, ${answer.space.freeBytes} announced`);
   return ranges;
 }
+
+/** A reader over a disk in memory; it fails on ranges that are not inside. */
+export function bufferReader(disk: Uint8Array): ReadBytes {
+  return async (offset, length) => {
+    if (!(offset >= 0 && length >= 0 && offset + length <= disk.length))
+      throw new Error(`read outside the disk: ${offset}+${length} of ${disk.length}`);
+    return disk.subarray(offset, offset + length);
+  };
+}
