@@ -11,11 +11,13 @@ import { guidToBytes } from '../../base/guid.js';
 import { randomGuid } from '../../base/random.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CreateImageOptions, DiskImage } from '../disk-image.js';
+import { newDifferencing, openNew } from './differencing-builder.js';
 import { DynamicVhdBuilder } from './dynamic-builder.js';
 import { MAX_BLOCK_SIZE, MAX_TABLE_ENTRIES, SECTOR_BYTES } from './dynamic-header.js';
 import { FixedVhdBuilder } from './fixed-builder.js';
 import { DISK_TYPE, HEADER_AFTER_FOOTER, MAX_VIRTUAL_SIZE, NO_OFFSET, type VhdFooter } from './footer.js';
 import { geometryOf } from './geometry.js';
+import { vhdTimestamp } from './timestamp.js';
 
 const DEFAULT_BLOCK_SIZE = 2 * MiB;
 /**
@@ -26,20 +28,12 @@ const MIN_BLOCK_SIZE = 4 * KiB;
 /** What Windows and XenServer accept: 2040 GiB. */
 export const MAX_DYNAMIC_SIZE = 0xff00_0000 * SECTOR_BYTES;
 
-/** 2000-01-01 00:00 UTC in Unix seconds. */
-const VHD_EPOCH = 946_684_800;
 const CREATOR_WINDOWS = 'win ';
 const CREATOR_VERSION = 0x000a_0000;
 const HOST_WINDOWS = 0x5769_326b;
 const FORMAT_VERSION = 0x0001_0000;
 /** The bit that is always set; 1 would mean "temporary disk". */
 const FEATURES = 2;
-
-/** Seconds since 2000-01-01, within 32 bits. Source: VHD specification 1.0, "Time Stamp". */
-export function vhdTimestamp(milliseconds: number): number {
-  const seconds = Math.floor(milliseconds / 1000) - VHD_EPOCH;
-  return Math.min(Math.max(seconds, 0), 0xffff_ffff);
-}
 
 function refuse(
   code: 'INVALID_ARGUMENT' | 'TARGET_TOO_SMALL' | 'UNSUPPORTED',
@@ -101,7 +95,7 @@ function newFooter(options: CreateImageOptions): VhdFooter {
     originalSize: BigInt(options.virtualSize),
     currentSize: BigInt(options.virtualSize),
     geometry: geometryOf(options.virtualSize),
-    diskType: fixed ? DISK_TYPE.fixed : DISK_TYPE.dynamic,
+    diskType: DISK_TYPE[options.type],
     uniqueId: guidToBytes(randomGuid(options.random)),
     savedState: 0,
   };
@@ -135,7 +129,9 @@ export async function createVhd(file: RandomAccessFile, options: CreateImageOpti
   judgeSize(file, options);
   if (options.type === 'fixed') return newFixed(file, options);
   const blockSize = judgeBlockSize(file, options);
-  return new DynamicVhdBuilder(file, newFooter(options), blockSize);
+  const footer = newFooter(options);
+  if (options.type === 'differencing') return newDifferencing(file, footer, blockSize, options.parent);
+  return new DynamicVhdBuilder(file, footer, blockSize);
 }
 
 async function newFixed(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage> {
@@ -143,10 +139,11 @@ async function newFixed(file: RandomAccessFile, options: CreateImageOptions): Pr
   return new FixedVhdBuilder(file, newFooter(options));
 }
 
-/** See FormatDriver.resume. The disk gets a new id: nobody has seen the old one. */
+/** See FormatDriver.resume. Disks without a parent get a new id: nobody has seen the old one. */
 export async function resumeVhd(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage> {
   judgeSize(file, options);
   if (options.type === 'fixed') return newFixed(file, options);
+  if (options.type === 'differencing') return openNew(file);
   const builder = new DynamicVhdBuilder(file, newFooter(options), judgeBlockSize(file, options));
   await builder.takeUp();
   return builder;

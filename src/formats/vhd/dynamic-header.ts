@@ -17,11 +17,11 @@ export const SECTOR_BYTES = 512;
 const HEADER_COOKIE = 'cxsparse';
 const HEADER_VERSION = 0x0001_0000;
 const CHECKSUM_AT = 36;
-const PARENT_NAME_AT = 64;
-const PARENT_NAME_BYTES = 512;
-const LOCATORS_AT = 576;
-const LOCATOR_COUNT = 8;
-const LOCATOR_BYTES = 24;
+export const PARENT_NAME_AT = 64;
+export const PARENT_NAME_BYTES = 512;
+export const LOCATORS_AT = 576;
+export const LOCATOR_COUNT = 8;
+export const LOCATOR_BYTES = 24;
 /** Byte offsets of fields within the header. */
 export const HEADER_FIELD = {
   dataOffset: 8,
@@ -31,6 +31,7 @@ export const HEADER_FIELD = {
   blockSize: 32,
   checksum: CHECKSUM_AT,
   parentUniqueId: 40,
+  parentTimestamp: 56,
 } as const;
 
 /**

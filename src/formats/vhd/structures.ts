@@ -26,9 +26,7 @@ import { DISK_TYPE, FOOTER_BYTES, FOOTER_FIELD, NO_OFFSET, type VhdFooter } from
 import { chooseFooter, type FooterCopy, findFooters } from './footer-search.js';
 import { geometrySize } from './geometry.js';
 import { parentCandidates, type ReadableLocator, readableLocators } from './parent-locator.js';
-
-/** Time stamps count from 2000-01-01 00:00 UTC; this is that moment in Unix seconds. */
-const TIMESTAMP_EPOCH = 946_684_800;
+import { fromVhdTimestamp } from './timestamp.js';
 
 /** What every VHD has. Offsets and sizes in bytes. */
 export interface VhdStructures {
@@ -184,7 +182,7 @@ async function readParentLink(
   return {
     acceptedIds: [id],
     candidates: await parentCandidates(structures.file, header, locators),
-    ...(parentTimestamp === 0 ? {} : { parentModified: (parentTimestamp + TIMESTAMP_EPOCH) * 1000 }),
+    ...(parentTimestamp === 0 ? {} : { parentModified: fromVhdTimestamp(parentTimestamp) }),
   };
 }
 
