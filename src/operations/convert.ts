@@ -69,7 +69,8 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
     await assertNotSource(host, source, options.target);
     const warnings = await examine(source);
     const { sectors, made, warnings: remarks } = await planTarget(host, source, to, options);
-    const { chain, reblocked } = sectors;
+    const { reblocked } = sectors;
+    const chain = options.shown?.(sectors.chain) ?? sectors.chain;
     const settings = `${settingsOf(to, made, options.zeros ?? 'auto')}${reblocked ? ' reblocked' : ''}`;
     const target = await openTarget(host, options.target, {
       force: options.force ?? false,

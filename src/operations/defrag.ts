@@ -12,22 +12,27 @@ import { throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { FormatId, ImageLayout, ImageType } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { isRelocatable, type RelocatableImage } from '../formats/relocatable-image.js';
+import { countPhysicalExtents } from '../io/file-extents.js';
 import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
 import { add } from './convert/move.js';
 import { openForEditing } from './editing.js';
 import type { Host, ProgressSink } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
+import { dropAnchors } from './rearrange/anchors.js';
 import { carryOut } from './rearrange/mover.js';
 import { OrderPlan } from './rearrange/order-plan.js';
 import { type Ground, UnitTable } from './rearrange/unit-table.js';
 import { type MovingOptions, sessionFor } from './session.js';
+import { assertSound } from './sound.js';
 
 export interface DefragOptions extends MovingOptions {
   path: string;
   format?: FormatId;
   /** Alignment of payload in the file, bytes; the format's usual one if not given. */
   align?: number;
+  /** Also lay the file out anew where the host's file system scattered it. */
+  host?: boolean;
   /** Change nothing; say what would be moved. */
   dryRun?: boolean;
   progress?: ProgressSink;
@@ -38,6 +43,8 @@ export interface Arrangement {
   fileSize: number;
   payloadAlignment: number | null;
   fragmentation: Fragmentation;
+  /** Extents of the file on the host's file system; absent where it does not say. */
+  hostExtents?: number;
 }
 
 export interface DefragResult {
@@ -59,10 +66,12 @@ const LIMITS = { bytes: GiB, moves: 256 };
 const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
 
 function arrangement(image: EditableImage, layout: ImageLayout): Arrangement {
+  const hostExtents = countPhysicalExtents(image.file);
   return {
     fileSize: image.file.size(),
     payloadAlignment: layout.payloadAlignment ?? null,
     fragmentation: fragmentation(layout),
+    ...(hostExtents === undefined ? {} : { hostExtents }),
   };
 }
 
@@ -99,13 +108,6 @@ async function orderedUnits(image: RelocatableImage): Promise<UnitTable> {
     for await (const unit of image.units()) if (unit.kind === kind) table.add(unit);
   }
   return table;
-}
-
-async function dropAnchors(image: RelocatableImage): Promise<void> {
-  const ids: number[] = [];
-  for await (const unit of image.units()) if (unit.kind === 'anchor') ids.push(unit.id);
-  for (const id of ids) await image.dropAnchor(id);
-  if (ids.length > 0) await image.flush();
 }
 
 interface Outcome {
@@ -175,16 +177,4 @@ export async function defrag(host: Host, options: DefragOptions): Promise<Defrag
   } finally {
     await editing.close();
   }
-}
-
-/** Moving by tables that contradict themselves would destroy what could still be saved. */
-export async function assertSound(image: EditableImage): Promise<void> {
-  const fatal = (await image.check()).find(({ severity }) => severity === 'error');
-  if (!fatal) return;
-  const { path } = image.file;
-  throw new VhdkitError('IMAGE_CORRUPT', `${path}: ${fatal.message}`, {
-    operation: 'check image',
-    context: { path, defect: fatal.code, ...(fatal.offset === undefined ? {} : { offset: fatal.offset }) },
-    hint: 'Look at it with `vhdkit check`; nothing was changed.',
-  });
 }

@@ -1,6 +1,7 @@
 /**
  * What `convert` is told and what it answers. Types only.
  */
+import type { Chain } from '../../formats/chain.js';
 import type { FormatId, ImageType, SectorSize } from '../../formats/disk-image.js';
 import type { Finding } from '../../formats/finding.js';
 import type { BytesMoved, ProviderChoice, ZeroPolicy } from '../../offload/transfer-types.js';
@@ -51,6 +52,8 @@ export interface ConvertOptions {
   rate?: number;
   /** Go on with what an interrupted run left, and keep what this one did if it fails. */
   resume?: boolean;
+  /** What of the source is to be in the target: a chain over the same images that shows less. */
+  shown?: (source: Chain) => Chain;
   /** Convert the source as it is at this moment, from extent-sharing clones of its files. */
   snapshotSource?: boolean;
   /** Milliseconds between checkpoints; for tests. */
