@@ -1,10 +1,12 @@
 /**
- * Allocation bitmaps with the least significant bit first and 1 for used, as NTFS and exFAT have them.
+ * Large allocation bitmaps, read piece by piece: least significant bit first, 1 for used, as NTFS and exFAT
+ * have them.
  *
  * Invariants: bits past the last cluster are never looked at as clusters; runs come in order, joined, and
  * never overlap; memory does not depend on the bitmap's size.
  */
 
+import { allSet, clearRuns } from './bitmap-runs.js';
 import type { ReadBytes } from './partition-table.js';
 import { inPieces, PAGE_BYTES, type PagedBytes } from './volume-bytes.js';
 
@@ -19,24 +21,19 @@ const ONES = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).repl
 
 /** The free (0) bits among the first `bits` bits. `read` delivers bytes of the bitmap. */
 export async function* freeRuns(read: ReadBytes, bits: number): AsyncGenerator<ClusterRun> {
-  let start = -1;
+  let open: ClusterRun | undefined;
   for await (const { offset, bytes } of inPieces(read, Math.ceil(bits / 8))) {
-    for (let index = 0; index < bytes.length; index += 1) {
-      const byte = bytes[index] ?? 0xff;
-      // Whole bytes in the state we are in are the common case.
-      if (byte === (start < 0 ? 0xff : 0)) continue;
-      const first = (offset + index) * 8;
-      for (let bit = 0; bit < 8 && first + bit < bits; bit += 1) {
-        const used = (byte & (1 << bit)) !== 0;
-        if (!used && start < 0) start = first + bit;
-        if (used && start >= 0) {
-          yield { start, count: first + bit - start };
-          start = -1;
-        }
+    const from = offset * 8;
+    for (const { first, count } of clearRuns(bytes, 0, Math.min(bytes.length * 8, bits - from))) {
+      if (open && open.start + open.count === from + first) {
+        open.count += count;
+      } else {
+        if (open) yield open;
+        open = { start: from + first, count };
       }
     }
   }
-  if (start >= 0) yield { start, count: bits - start };
+  if (open) yield open;
 }
 
 /** How many of the first `bits` bits are set. */
@@ -63,21 +60,14 @@ export async function tailIsSet(read: ReadBytes, bits: number, size: number): Pr
 
 /** True when all clusters of the run are marked used. */
 export async function allUsed(bitmap: PagedBytes, { start, count }: ClusterRun): Promise<boolean> {
+  const pageBits = PAGE_BYTES * 8;
   const end = start + count;
   for (let at = start; at < end; ) {
-    const page = await bitmap.page(Math.floor(at / 8 / PAGE_BYTES));
-    const pageBits = (Math.floor(at / 8 / PAGE_BYTES) + 1) * PAGE_BYTES * 8;
-    const stop = Math.min(end, pageBits);
-    while (at < stop) {
-      const byte = page[Math.floor(at / 8) % PAGE_BYTES] ?? 0;
-      if (at % 8 === 0 && stop - at >= 8) {
-        if (byte !== 0xff) return false;
-        at += 8;
-      } else {
-        if ((byte & (1 << (at % 8))) === 0) return false;
-        at += 1;
-      }
-    }
+    const index = Math.floor(at / pageBits);
+    const stop = Math.min(end, (index + 1) * pageBits);
+    const page = await bitmap.page(index);
+    if (!allSet(page, at - index * pageBits, stop - index * pageBits)) return false;
+    at = stop;
   }
   return true;
 }

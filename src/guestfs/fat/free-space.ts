@@ -48,19 +48,19 @@ async function judge(
   read: ReadBytes,
   boot: FatBoot,
   sector: Uint8Array,
-): Promise<{ objection: string } | { table: FatTable; free: number }> {
+): Promise<{ reason: string; hibernated?: boolean } | { table: FatTable; free: number }> {
   const isBackedUp = await hasBackup(read, boot, sector);
   const table = new FatTable(read, boot);
   const objection = boot.objection ?? (await table.objection());
-  if (objection !== undefined) return { objection };
-  if (!(await table.copiesAgree())) return { objection: 'the copies of its allocation table differ' };
+  if (objection !== undefined) return { reason: objection };
+  if (!(await table.copiesAgree())) return { reason: 'the copies of its allocation table differ' };
   let free = 0;
   for await (const { count } of table.freeRuns()) free += count;
   const used = boot.clusters - free;
   const seen = await walkTree(read, boot, table, used);
-  if (seen.isHibernated) return { objection: 'Windows is hibernated on it (hiberfil.sys)' };
+  if (seen.isHibernated) return { reason: 'Windows is hibernated on it (hiberfil.sys)', hibernated: true };
   if (!isBackedUp && used > 0 && !isPlaced(boot, seen))
-    return { objection: 'nothing in it confirms where its clusters begin' };
+    return { reason: 'nothing in it confirms where its clusters begin' };
   return { table, free };
 }
 
@@ -75,7 +75,7 @@ export const fatFreeSpace: FreeSpaceReader = async (read, volume) => {
     const boot = decodeFatBoot(sector, volume.length);
     kind = boot.kind;
     const verdict = await judge(inVolume, boot, sector);
-    if ('objection' in verdict) return { status: 'kept', kind, reason: verdict.objection };
+    if ('reason' in verdict) return { status: 'kept', kind, ...verdict };
     return freeClusterSpace({
       kind: boot.kind,
       volume,

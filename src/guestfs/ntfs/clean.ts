@@ -6,6 +6,7 @@
  * system volume; the other volumes that such a Windows keeps mounted show it by their log, which is open.
  */
 import { KiB } from '../../base/bytes.js';
+import { reasonOf } from '../inconsistent.js';
 import { viewOf } from '../volume-bytes.js';
 import { FILE, type Mft } from './mft.js';
 import { ATTRIBUTE, attributesOf, signatureOf, undoFixUps } from './record.js';
@@ -88,15 +89,17 @@ export async function logObjection(log: Stream): Promise<string | undefined> {
 }
 
 /**
- * Why a hiberfil.sys means that Windows goes on with the volume; undefined when it is empty. Anything but
- * zeros counts, `wake` too: Windows offers to go on from such a file.
+ * Does a hiberfil.sys mean that Windows goes on with the volume? Anything but zeros counts, `wake` too:
+ * Windows offers to go on from such a file. One shorter than its header, or that can't be read, counts.
  * @param number its file record
  */
-export async function hibernationObjection(mft: Mft, number: number): Promise<string | undefined> {
-  const content = await openStream(mft, await mft.record(number), ATTRIBUTE.data);
-  const hibernated = 'Windows is hibernated on it (hiberfil.sys; fast start-up does that too)';
-  if (!content || content.size < HIBERNATION_HEADER) return hibernated;
-  if (content.initialised === 0) return undefined;
-  const header = await content.read(0, Math.min(HIBERNATION_HEADER, content.initialised));
-  return header.every((byte) => byte === 0) ? undefined : hibernated;
+export async function isHibernated(mft: Mft, number: number): Promise<boolean> {
+  try {
+    const content = await openStream(mft, await mft.record(number), ATTRIBUTE.data);
+    if (!content || content.size < HIBERNATION_HEADER) return true;
+    return (await content.read(0, HIBERNATION_HEADER)).some((byte) => byte !== 0);
+  } catch (error) {
+    if (reasonOf(error) === undefined) throw error;
+    return true;
+  }
 }

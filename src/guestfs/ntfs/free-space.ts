@@ -9,21 +9,18 @@
  */
 import { countUsed, freeRuns, tailIsSet } from '../bitmap-ranges.js';
 import { freeClusterSpace } from '../cluster-space.js';
-import type { FreeSpaceAnswer, FreeSpaceReader } from '../free-space.js';
+import type { FreeSpaceReader } from '../free-space.js';
 import { inconsistent, keptIfInconsistent } from '../inconsistent.js';
+import type { ReadBytes } from '../partition-table.js';
 import { volumeBytes } from '../volume-bytes.js';
 import { BOOT_BYTES, decodeNtfsBoot, isNtfs, type NtfsBoot } from './boot.js';
-import { hibernationObjection, logObjection, volumeObjection } from './clean.js';
+import { isHibernated, logObjection, volumeObjection } from './clean.js';
 import { checkMirror, FILE, type Mft, openMft, systemStream } from './mft.js';
 import { overlap } from './runs.js';
 import type { Stream } from './stream.js';
-import { checkFiles } from './used-clusters.js';
+import { checkFiles, findHibernationFiles } from './used-clusters.js';
 
 const KIND = 'ntfs';
-
-function kept(reason: string): FreeSpaceAnswer {
-  return { status: 'kept', kind: KIND, reason };
-}
 
 /** $Bitmap, whole and of the right size. @throws IMAGE_CORRUPT (inconsistent) */
 async function openBitmap(mft: Mft): Promise<Stream> {
@@ -35,32 +32,44 @@ async function openBitmap(mft: Mft): Promise<Stream> {
   return bitmap;
 }
 
-/** Walks all files. Why the volume is to be kept after all, if so. */
-async function fileObjection(mft: Mft, bitmap: Stream, used: number): Promise<string | undefined> {
-  const files = await checkFiles(mft, bitmap);
-  if (files.clusters > used) return 'files hold more clusters than are used: some belong to two of them';
-  for (const number of files.hibernation) {
-    const objection = await hibernationObjection(mft, number);
-    if (objection !== undefined) return objection;
-  }
+interface Objection {
+  reason: string;
+  hibernated?: boolean;
+}
+
+type Verdict = Objection | { bitmap: Stream; free: number };
+
+async function hibernation(mft: Mft, files: readonly number[]): Promise<Objection | undefined> {
+  for (const number of files)
+    if (await isHibernated(mft, number))
+      return {
+        reason: 'Windows is hibernated on it (hiberfil.sys; fast start-up does that too)',
+        hibernated: true,
+      };
   return undefined;
 }
 
-async function judge(
-  read: Parameters<FreeSpaceReader>[0],
-  boot: NtfsBoot,
-): Promise<{ objection: string } | { bitmap: Stream; free: number }> {
+/** A volume that was not left in order is kept; what is left to find out is whether the whole disk must be. */
+async function unclean(mft: Mft, reason: string): Promise<Objection> {
+  return (await hibernation(mft, await findHibernationFiles(mft))) ?? { reason };
+}
+
+async function judge(read: ReadBytes, boot: NtfsBoot): Promise<Verdict> {
   const mft = await openMft(read, boot);
-  const mirror = await checkMirror(mft, boot);
+  const objection = await volumeObjection(mft);
+  if (objection !== undefined) return unclean(mft, objection);
   const log = await systemStream(mft, FILE.log, '$LogFile');
-  const objection = (await volumeObjection(mft)) ?? (await logObjection(log));
-  if (objection !== undefined) return { objection };
+  const logged = await logObjection(log);
+  if (logged !== undefined) return unclean(mft, logged);
+  const mirror = await checkMirror(mft, boot);
   const bitmap = await openBitmap(mft);
   if (overlap([mft.stream, mft.inUse, mirror, log, bitmap].flatMap(({ runs }) => runs)))
-    return { objection: 'two system files hold the same cluster' };
+    return { reason: 'two system files hold the same cluster' };
   const used = await countUsed(bitmap.read, mft.clusters);
-  const late = await fileObjection(mft, bitmap, used);
-  return late === undefined ? { bitmap, free: mft.clusters - used } : { objection: late };
+  const files = await checkFiles(mft, bitmap);
+  if (files.clusters > used)
+    return { reason: 'files hold more clusters than are used: some belong to two of them' };
+  return (await hibernation(mft, files.hibernation)) ?? { bitmap, free: mft.clusters - used };
 }
 
 /** Recognises NTFS by its boot sector and answers with its free clusters, or why it is kept. */
@@ -72,7 +81,7 @@ export const ntfsFreeSpace: FreeSpaceReader = async (read, volume) => {
   return keptIfInconsistent(KIND, async () => {
     const boot = decodeNtfsBoot(sector, volume.length);
     const verdict = await judge(inVolume, boot);
-    if ('objection' in verdict) return kept(verdict.objection);
+    if ('reason' in verdict) return { status: 'kept', kind: KIND, ...verdict };
     return freeClusterSpace({
       kind: KIND,
       volume,

@@ -7,15 +7,15 @@
  * Memory is flat; the time is that of reading the master file table once.
  */
 import { allUsed } from '../bitmap-ranges.js';
-import { inconsistent } from '../inconsistent.js';
+import { inconsistent, reasonOf } from '../inconsistent.js';
 import { PagedBytes, viewOf } from '../volume-bytes.js';
 import { FILE, type Mft } from './mft.js';
 import {
   ATTRIBUTE,
-  type Attribute,
   attributesOf,
   decodeRecord,
   type FileRecord,
+  type ResidentAttribute,
   referenceAt,
   runsOf,
   signatureOf,
@@ -33,20 +33,24 @@ export interface FilesSeen {
 }
 
 /** $FILE_NAME: folder 0, length of the name in UTF-16 units 64, name 66. */
-function isHibernationFile({ value }: Attribute & { resident: true }): boolean {
+function isHibernationFile({ value }: ResidentAttribute): boolean {
   const view = viewOf(value);
   if (value.length < 66 || referenceAt(view, 0) !== FILE.root) return false;
   const name = Buffer.from(value.subarray(66, 66 + view.getUint8(64) * 2)).toString('utf16le');
   return name.toLowerCase() === 'hiberfil.sys';
 }
 
+function hibernationFiles(record: FileRecord): number[] {
+  for (const attribute of attributesOf(record))
+    if (attribute.resident && attribute.type === ATTRIBUTE.fileName && isHibernationFile(attribute))
+      return [record.base === 0 ? record.number : record.base];
+  return [];
+}
+
 async function checkRecord(mft: Mft, record: FileRecord, bitmap: PagedBytes, seen: FilesSeen): Promise<void> {
+  seen.hibernation.push(...hibernationFiles(record));
   for (const attribute of attributesOf(record)) {
-    if (attribute.resident) {
-      if (attribute.type === ATTRIBUTE.fileName && isHibernationFile(attribute))
-        seen.hibernation.push(record.base === 0 ? record.number : record.base);
-      continue;
-    }
+    if (attribute.resident) continue;
     for (const { lcn, count } of runsOf(attribute, mft.clusters)) {
       if (lcn === undefined) continue;
       if (!(await allUsed(bitmap, { start: lcn, count })))
@@ -56,15 +60,15 @@ async function checkRecord(mft: Mft, record: FileRecord, bitmap: PagedBytes, see
   }
 }
 
-/**
- * Walks all file records.
- * @param bitmap content of $Bitmap
- * @throws IMAGE_CORRUPT (inconsistent) when a file holds a cluster that is not marked used
- */
-export async function checkFiles(mft: Mft, bitmap: Stream): Promise<FilesSeen> {
+/** A file record as it is stored, and whether $MFT's own bitmap calls it used. */
+interface StoredRecord {
+  number: number;
+  bytes: Uint8Array;
+  isMarked: boolean;
+}
+
+async function* storedRecords(mft: Mft): AsyncGenerator<StoredRecord> {
   const { recordBytes, records } = mft;
-  const marks = new PagedBytes(bitmap.read, bitmap.size);
-  const seen: FilesSeen = { clusters: 0, hibernation: [] };
   // The records' bits come in whole bytes.
   const perWindow = Math.max(8, Math.floor(WINDOW / recordBytes));
   for (let from = 0; from < records; from += perWindow) {
@@ -74,12 +78,40 @@ export async function checkFiles(mft: Mft, bitmap: Stream): Promise<FilesSeen> {
     for (let index = 0; index < count; index += 1) {
       const bytes = window.subarray(index * recordBytes, (index + 1) * recordBytes);
       const isMarked = ((inUse[index >> 3] ?? 0) & (1 << (index & 7))) !== 0;
-      // A record that nobody uses may hold anything; one that was torn says so by its signature.
-      const signature = signatureOf(bytes);
-      if (!isMarked && signature !== 'FILE' && signature !== 'BAAD') continue;
-      if (!isMarked && signature === 'FILE' && (viewOf(bytes).getUint16(22, true) & 1) === 0) continue;
-      await checkRecord(mft, decodeRecord(bytes, from + index), marks, seen);
+      yield { number: from + index, bytes, isMarked };
     }
   }
+}
+
+/** A record that nobody uses may hold anything; one that was torn says so by its signature. */
+function isUsed({ bytes, isMarked }: StoredRecord): boolean {
+  const signature = signatureOf(bytes);
+  if (isMarked || signature === 'BAAD') return true;
+  return signature === 'FILE' && (viewOf(bytes).getUint16(22, true) & 1) !== 0;
+}
+
+/**
+ * Walks all file records.
+ * @param bitmap content of $Bitmap
+ * @throws IMAGE_CORRUPT (inconsistent) when a file holds a cluster that is not marked used
+ */
+export async function checkFiles(mft: Mft, bitmap: Stream): Promise<FilesSeen> {
+  const marks = new PagedBytes(bitmap.read, bitmap.size);
+  const seen: FilesSeen = { clusters: 0, hibernation: [] };
+  for await (const stored of storedRecords(mft))
+    if (isUsed(stored)) await checkRecord(mft, decodeRecord(stored.bytes, stored.number), marks, seen);
   return seen;
+}
+
+/** File records of hiberfil.sys on a volume that is not in order; damaged records are passed over. */
+export async function findHibernationFiles(mft: Mft): Promise<number[]> {
+  const found: number[] = [];
+  for await (const stored of storedRecords(mft)) {
+    try {
+      if (isUsed(stored)) found.push(...hibernationFiles(decodeRecord(stored.bytes, stored.number)));
+    } catch (error) {
+      if (reasonOf(error) === undefined) throw error;
+    }
+  }
+  return found;
 }
