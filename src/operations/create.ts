@@ -1,18 +1,22 @@
 /**
- * `create`: a new, empty image.
+ * `create`: a new, empty image, or one that shows its parent (create-child.ts).
  */
 import { VhdkitError } from '../base/errors.js';
 import type { FormatId, ImageType, SectorSize } from '../formats/disk-image.js';
+import type { Finding } from '../formats/finding.js';
 import { createImage } from '../formats/registry.js';
+import { createChild } from './create-child.js';
 import type { Host } from './host.js';
 import { openTarget, targetFormat } from './target.js';
 
 export interface CreateOptions {
   path: string;
-  /** Virtual size in bytes. */
-  size: number;
+  /** Virtual size in bytes; of a differencing image by default the parent's. */
+  size?: number;
   format?: FormatId;
-  type?: 'dynamic' | 'fixed';
+  type?: ImageType;
+  /** Exactly for differencing images. */
+  parent?: string;
   blockSize?: number;
   logicalSectorSize?: SectorSize;
   physicalSectorSize?: SectorSize;
@@ -28,23 +32,41 @@ export interface CreateResult {
   fileSize: number;
   blockSize: number | null;
   id: string | null;
+  /** Of a differencing image. `id` is what the child knows it by. */
+  parent?: { path: string; id: string; virtualSize: number };
+  /** Of a differencing image: how many images the chain has with it. */
+  depth?: number;
+  warnings: readonly Finding[];
 }
 
-/** @throws ALREADY_EXISTS, INVALID_ARGUMENT, TARGET_TOO_SMALL, UNSUPPORTED, NO_SPACE, PERMISSION_DENIED */
+function assertSize(size: number | undefined): number {
+  if (size !== undefined && Number.isSafeInteger(size) && size > 0) return size;
+  const message = size === undefined ? 'A new disk needs a size' : `A disk can't have ${size} bytes`;
+  throw new VhdkitError('INVALID_ARGUMENT', message, { operation: 'create image' });
+}
+
+/**
+ * @throws ALREADY_EXISTS, INVALID_ARGUMENT, TARGET_TOO_SMALL, UNSUPPORTED, NO_SPACE, PERMISSION_DENIED; with a
+ *   parent also IN_USE, SOURCE_CHANGED and what opening its chain throws
+ */
 export async function create(host: Host, options: CreateOptions): Promise<CreateResult> {
-  const format = await targetFormat(host, options.path, options.format);
-  if (!Number.isSafeInteger(options.size) || options.size <= 0) {
-    throw new VhdkitError('INVALID_ARGUMENT', `A disk can't have ${options.size} bytes`, {
+  if (options.type === 'differencing') return createChild(host, options);
+  if (options.parent !== undefined) {
+    throw new VhdkitError('INVALID_ARGUMENT', 'Only a differencing image has a parent', {
       operation: 'create image',
+      context: { path: options.path },
+      hint: 'Add --type differencing, or leave the parent out.',
     });
   }
+  const format = await targetFormat(host, options.path, options.format);
+  const virtualSize = assertSize(options.size);
   const type = options.type ?? (format === 'raw' ? 'fixed' : 'dynamic');
   if (format === 'raw') assertRawOptions(options, type);
   const target = await openTarget(host, options.path, { force: options.force ?? false, scratch: true });
   try {
     const image = await createImage(target.file, format, {
       type,
-      virtualSize: options.size,
+      virtualSize,
       clock: host.clock,
       random: host.random,
       ...(options.blockSize === undefined ? {} : { blockSize: options.blockSize }),
@@ -60,6 +82,7 @@ export async function create(host: Host, options: CreateOptions): Promise<Create
       fileSize: image.file.size(),
       blockSize: image.blockSize ?? null,
       id: image.id ?? null,
+      warnings: [],
     };
     await target.publish();
     return result;
@@ -69,7 +92,7 @@ export async function create(host: Host, options: CreateOptions): Promise<Create
   }
 }
 
-function assertRawOptions(options: CreateOptions, type: 'dynamic' | 'fixed'): void {
+function assertRawOptions(options: CreateOptions, type: ImageType): void {
   const wrong =
     type === 'dynamic' ? '--type dynamic' : options.blockSize !== undefined ? '--block-size' : undefined;
   if (wrong === undefined) return;

@@ -30,6 +30,8 @@ export interface ImageInfo {
   logicalSectorSize: number;
   physicalSectorSize: number;
   id: string | null;
+  /** The id by which children know the image: it changes with the content of a VHDX. */
+  linkId: string | null;
   creator: string | null;
   payloadAlignment: number | null;
   /** Share of allocated blocks that do not follow their predecessor in the file, and the runs they form. */
@@ -63,6 +65,7 @@ async function describe(image: DiskImage): Promise<ImageInfo> {
     logicalSectorSize: image.logicalSectorSize,
     physicalSectorSize: image.physicalSectorSize,
     id: image.id ?? null,
+    linkId: image.linkId ?? null,
     creator: image.creator ?? null,
     payloadAlignment: layout.payloadAlignment ?? null,
     fragmentation: fragmentation(layout),

@@ -10,6 +10,9 @@ export function renderCreate(result: CreateResult, style: Style): string[] {
     ['file size', sizeText(result.fileSize)],
     ['block size', result.blockSize === null ? undefined : sizeText(result.blockSize)],
     ['id', result.id ?? undefined],
+    ['parent', result.parent && printable(result.parent.path)],
+    ['parent id', result.parent?.id],
+    ['images in the chain', result.depth?.toString()],
   ];
   return [`Created ${style.bold(printable(result.path))}`, ...fieldLines(fields, style)];
 }

@@ -27,7 +27,7 @@ function logText(log: ImageInfo['log'], style: Style): string | undefined {
 }
 
 function imageLines(image: ImageInfo, style: Style): string[] {
-  const { blockSize, payloadAlignment, id, creator } = image;
+  const { blockSize, payloadAlignment, id, linkId, creator } = image;
   const fields: Field[] = [
     ['format', `${FORMATS[image.format]}, ${image.type}`],
     ['virtual size', sizeText(image.virtualSize)],
@@ -36,6 +36,7 @@ function imageLines(image: ImageInfo, style: Style): string[] {
     ['block size', blockSize === null ? undefined : sizeText(blockSize)],
     ['sectors', `${image.logicalSectorSize} bytes logical, ${image.physicalSectorSize} bytes physical`],
     ['id', id === null ? undefined : printable(id)],
+    ['id for children', linkId === null || linkId === id ? undefined : printable(linkId)],
     ['creator', creator === null ? undefined : printable(creator)],
     ['payload alignment', payloadAlignment === null ? undefined : sizeText(payloadAlignment)],
     ['fragmentation', fragmentationText(image.fragmentation)],
