@@ -127,15 +127,15 @@ export async function change(host: Host, path: string, model: Buffer, steps: rea
   await image.close();
 }
 
-/** Adds an empty image over `parent` (or a base without one) to the disk. */
+/** Makes an empty image over `parent`, or a base without one. */
 export async function addImage(
-  disk: CrashDisk,
+  where: Host | CrashDisk,
   path: string,
   shape: Pick<ChainShape, 'format' | 'blockSize' | 'baseType'>,
   virtualSize: number,
   parent: string | undefined,
 ): Promise<void> {
-  const { clock, random, fileSystem } = hostOf(disk);
+  const { clock, random, fileSystem } = where instanceof CrashDisk ? hostOf(where) : where;
   const pending = await fileSystem.createPending(path);
   const options: CreateImageOptions = { type: shape.baseType, virtualSize, clock, random };
   if (parent !== undefined || shape.baseType === 'dynamic') options.blockSize = shape.blockSize;
@@ -152,20 +152,29 @@ export async function addImage(
 
 export async function buildChain(shape: ChainShape): Promise<BuiltChain> {
   const disk = new CrashDisk();
+  return { disk, ...(await buildChainIn(hostOf(disk), '/d', shape)) };
+}
+
+/** The same in a folder of any file system. */
+export async function buildChainIn(
+  host: Host,
+  folder: string,
+  shape: ChainShape,
+): Promise<Omit<BuiltChain, 'disk'>> {
   const paths: string[] = [];
   const contents: Buffer[] = [];
   let size = shape.sectors * SECTOR;
   for (const [index, link] of shape.links.entries()) {
-    const path = `/d/${index}.${shape.format}`;
+    const path = `${folder}/${index}.${shape.format}`;
     if (index > 0) size = Math.max(64, size / SECTOR + link.growth) * SECTOR;
-    await addImage(disk, path, shape, size, paths[0]);
+    await addImage(host, path, shape, size, paths[0]);
     const model = Buffer.alloc(size);
     contents[0]?.copy(model);
-    await change(hostOf(disk), path, model, link.steps);
+    await change(host, path, model, link.steps);
     paths.unshift(path);
     contents.unshift(model);
   }
-  return { disk, paths, contents };
+  return { paths, contents };
 }
 
 /** What an image shows with everything beneath it. */
