@@ -108,6 +108,11 @@ export interface CreateImageOptions {
   blockSize?: number;
   logicalSectorSize?: SectorSize;
   physicalSectorSize?: SectorSize;
+  /**
+   * The file of the image that the new one will take the place of, with the same content: its id and time of
+   * creation go over, so that children go on matching. VHD only; ignored elsewhere.
+   */
+  replaces?: RandomAccessFile;
   clock: Clock;
   random: RandomSource;
 }

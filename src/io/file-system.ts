@@ -72,9 +72,11 @@ export interface FileSystem {
   list(folder: string): Promise<string[]>;
   /**
    * Starts a new file that will appear under `path` when published. Nothing is visible under `path` before.
-   * @throws ALREADY_EXISTS unless `overwrite`; NOT_FOUND when the folder is not there
+   * With `like`, it gets owner, mode and time of modification of the file that it replaces.
+   * @throws ALREADY_EXISTS unless `overwrite`; NOT_FOUND when the folder is not there; with `like` UNSUPPORTED
+   *   when the old file has other names, which would go on naming it
    */
-  createPending(path: string, options?: { overwrite?: boolean }): Promise<PendingFile>;
+  createPending(path: string, options?: { overwrite?: boolean; like?: boolean }): Promise<PendingFile>;
   /**
    * The same with a fixed hidden name and a journal beside it. With `resume`, what an interrupted run left is
    * taken up; otherwise it is removed. One process at a time.

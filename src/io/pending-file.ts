@@ -3,9 +3,11 @@
  *
  * Invariants: the file lives beside its target under a hidden name and takes the final name by an atomic
  * link or rename after its data is durable; the folder is flushed after that. A resumable file has a fixed
- * hidden name, a journal that is replaced atomically, and a lock: one process at a time.
+ * hidden name, a journal that is replaced atomically, and a lock: one process at a time. A file that takes
+ * the place of another one may take over its owner, mode and time.
  */
 import { randomBytes } from 'node:crypto';
+import type { Stats } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
@@ -39,10 +41,18 @@ async function targetOf(path: string, overwrite: boolean): Promise<string> {
 }
 
 /** Gives a complete file its name. */
-async function publishAs(file: NodeFile, target: string, path: string, overwrite: boolean): Promise<void> {
+async function publishAs(
+  file: NodeFile,
+  target: string,
+  path: string,
+  overwrite: boolean,
+  original?: Stats,
+): Promise<void> {
   try {
     await file.flush();
     await file.close();
+    // Last: writing would set it anew.
+    if (original) await fs.utimes(file.path, original.atimeMs / 1000, original.mtimeMs / 1000);
     // Without leave to overwrite, a file that appeared meanwhile must survive: link refuses, rename does not.
     if (overwrite) await fs.rename(file.path, target);
     else await linkNew(file.path, target);
@@ -72,22 +82,48 @@ async function openNew(hidden: string, path: string, flags: number): Promise<Nod
   return new NodeFile(hidden, fd, 'file', true);
 }
 
+/** Gives a new file the owner and the mode of the one that it will replace. */
+async function takeAfter(hidden: string, target: string, path: string): Promise<Stats> {
+  return guarded('create', path, async () => {
+    const original = await fs.stat(target);
+    if (original.nlink > 1) {
+      throw new VhdkitError('UNSUPPORTED', `${path} has ${original.nlink} names (hard links)`, {
+        operation: 'create',
+        context: { path },
+        hint: 'A new file would take the place of one of them only: remove the others first.',
+      });
+    }
+    // Only root gives files away; whoever may write the old one may own the new one.
+    await fs.chown(hidden, original.uid, original.gid).catch(() => undefined);
+    await fs.chmod(hidden, original.mode & 0o7777);
+    return original;
+  });
+}
+
 /** See FileSystem.createPending. */
 export async function createPending(
   path: string,
-  options: { overwrite?: boolean } = {},
+  options: { overwrite?: boolean; like?: boolean } = {},
 ): Promise<PendingFile> {
   const overwrite = options.overwrite ?? false;
   const target = await targetOf(path, overwrite);
   const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
   const hidden = hiddenName(target, `${randomBytes(6).toString('hex')}.tmp`);
   const file = await openNew(hidden, path, O_RDWR | O_CREAT | O_EXCL);
+  let original: Stats | undefined;
+  try {
+    if (options.like) original = await takeAfter(hidden, target, path);
+  } catch (error) {
+    await file.close();
+    await fs.rm(hidden, { force: true });
+    throw error;
+  }
   let finished = false;
   return {
     file,
     async publish() {
       finished = true;
-      await publishAs(file, target, path, overwrite);
+      await publishAs(file, target, path, overwrite, original);
     },
     async discard() {
       if (finished) return;

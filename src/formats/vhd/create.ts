@@ -17,6 +17,7 @@ import { MAX_BLOCK_SIZE, MAX_TABLE_ENTRIES, SECTOR_BYTES } from './dynamic-heade
 import { FixedVhdBuilder } from './fixed-builder.js';
 import { DISK_TYPE, HEADER_AFTER_FOOTER, MAX_VIRTUAL_SIZE, NO_OFFSET, type VhdFooter } from './footer.js';
 import { geometryOf } from './geometry.js';
+import { succeed } from './successor.js';
 import { vhdTimestamp } from './timestamp.js';
 
 const DEFAULT_BLOCK_SIZE = 2 * MiB;
@@ -129,14 +130,14 @@ export async function createVhd(file: RandomAccessFile, options: CreateImageOpti
   judgeSize(file, options);
   if (options.type === 'fixed') return newFixed(file, options);
   const blockSize = judgeBlockSize(file, options);
-  const footer = newFooter(options);
+  const footer = await succeed(newFooter(options), options.replaces);
   if (options.type === 'differencing') return newDifferencing(file, footer, blockSize, options.parent);
   return new DynamicVhdBuilder(file, footer, blockSize);
 }
 
 async function newFixed(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage> {
   await file.truncate(options.virtualSize);
-  return new FixedVhdBuilder(file, newFooter(options));
+  return new FixedVhdBuilder(file, await succeed(newFooter(options), options.replaces));
 }
 
 /** See FormatDriver.resume. Disks without a parent get a new id: nobody has seen the old one. */
