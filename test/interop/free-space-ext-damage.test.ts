@@ -21,6 +21,11 @@ const SUPER = 1024;
 const RUNS = Number(process.env.VHDKIT_FUZZ_RUNS ?? 1200);
 const lacks = lacking('mke2fs', 'dumpe2fs');
 
+/** Sizes, counts, features, places: what a wrong layout would follow from. */
+const SHAPE_FIELDS = [
+  0, 4, 0xc, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x58, 0x5c, 0x60, 0x64, 0xce, 0xfe, 0x104,
+];
+
 interface Sample {
   bytes: Buffer;
   blockSize: number;
@@ -37,7 +42,7 @@ interface Sample {
   head: number;
 }
 
-async function makeSample(args: readonly string[], mib = 8): Promise<Sample> {
+async function makeSample(args: readonly string[], mib = 36): Promise<Sample> {
   const folder = makeTempFolder('ext-damage');
   const image = path.join(folder, 'image');
   const tree = path.join(folder, 'tree');
@@ -133,7 +138,28 @@ function edits(sample: Sample): fc.Arbitrary<Edit[]> {
       fc.array(fc.nat(255), { minLength: 1, maxLength: 8 }).map((values) => ({ at, bytes: values })),
     ),
   );
-  return fc.array(edit, { minLength: 1, maxLength: 4 });
+  const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 255);
+  // Pointers to bitmaps and inode tables, and their flags and counts, of a group.
+  const pointer = fc
+    .tuple(fc.nat(bitmaps.length - 1), fc.constantFrom(0, 4, 8), fc.nat(sample.blocks + 8))
+    .map(([group, field, block]) => ({
+      at: gdtAt + group * sample.descriptorSize + field,
+      bytes: u32(block),
+    }));
+  const swapped = fc.tuple(fc.nat(bitmaps.length - 1), fc.nat(bitmaps.length - 1)).map(([group, other]) => ({
+    at: gdtAt + group * sample.descriptorSize,
+    bytes: [...bytes.subarray(gdtAt + other * sample.descriptorSize).subarray(0, 20)],
+  }));
+  const shape = fc
+    .tuple(
+      fc.constantFrom(...SHAPE_FIELDS),
+      fc.oneof(
+        fc.nat(16),
+        fc.nat(16).map((n) => 2 ** n),
+      ),
+    )
+    .map(([field, value]) => ({ at: SUPER + field, bytes: u32(value) }));
+  return fc.array(fc.oneof(edit, pointer, swapped, shape), { minLength: 1, maxLength: 4 });
 }
 
 /** Runs something on the damaged image, and undoes the damage. */
@@ -176,11 +202,11 @@ function reseal(sample: Sample, damaged: Buffer): void {
 }
 
 const KINDS: [name: string, args: string[]][] = [
-  ['ext2', ['-t', 'ext2', '-b', '1024', '-g', '1024']],
-  ['ext3', ['-t', 'ext3', '-b', '1024', '-g', '2048']],
+  ['ext2', ['-t', 'ext2', '-b', '1024']],
+  ['ext3', ['-t', 'ext3', '-b', '1024']],
   ['ext4', ['-t', 'ext4', '-b', '1024', '-g', '1024']],
   ['ext4 with uninit_bg', ['-t', 'ext4', '-b', '1024', '-g', '1024', '-O', '^metadata_csum,uninit_bg']],
-  ['ext4 without checksums', ['-t', 'ext4', '-b', '1024', '-g', '1024', '-O', '^metadata_csum,^uninit_bg']],
+  ['ext4 without checksums', ['-t', 'ext4', '-b', '1024', '-O', '^metadata_csum,^uninit_bg']],
 ];
 
 describe.skipIf(lacks)(`damaged ext2/3/4${lacks}`, () => {
