@@ -2,17 +2,18 @@
  * `resize`: another size for the virtual disk of an existing image.
  *
  * Invariants: everything that could forbid it is looked at before the first change, under the image's lock;
- * a dry run takes the same decisions and opens for reading only. An image that others depend on is left
- * alone unless told otherwise.
+ * a dry run takes the same decisions and writes nothing. An image that others depend on is left alone unless
+ * told otherwise.
  */
 import { throwIfAborted, VhdkitError } from '../base/errors.js';
-import { type Chain, openChain } from '../formats/chain.js';
+import type { Chain } from '../formats/chain.js';
 import { assertNoChildren, findChildren } from './children.js';
-import { type Editing, openForEditing } from './editing.js';
+import { openEditableChain } from './editable-chain.js';
 import type { Host } from './host.js';
 import { applyResize } from './resize/apply.js';
 import { planResize, type ResizePlan } from './resize/plan.js';
 import type { ResizeOptions, ResizeResult } from './resize/types.js';
+import { assertSound } from './sound.js';
 
 export type { Loss, ResizeOptions, ResizeResult, SizeChange } from './resize/types.js';
 
@@ -22,17 +23,6 @@ async function assertFile(host: Host, path: string): Promise<void> {
     operation: 'resize',
     context: { path },
     hint: 'Resize the volume with the tools of its storage (lvresize), then the table in the guest.',
-  });
-}
-
-/** @throws IN_USE when another process holds the image */
-async function assertFree(host: Host, path: string): Promise<void> {
-  const holder = await host.fileSystem.holder(path);
-  if (!holder) return;
-  throw new VhdkitError('IN_USE', `${path} is in use by process ${holder.pid} on ${holder.host}`, {
-    operation: 'resize',
-    context: { path, ...holder },
-    hint: 'Wait for it to end.',
   });
 }
 
@@ -63,29 +53,21 @@ export async function resize(host: Host, options: ResizeOptions): Promise<Resize
   const started = host.clock.now();
   const { path, format, force, dryRun = false } = options;
   await assertFile(host, path);
-  const editOptions = format ? { format } : {};
-  let editing: Editing | undefined;
-  if (dryRun) await assertFree(host, path);
-  else editing = await openForEditing(host, path, editOptions);
+  const { top, chain, close } = await openEditableChain(host, path, format ? { format } : {});
   try {
-    const chain = await openChain(host.fileSystem, path, editOptions);
-    try {
-      if (!force) {
-        const hint = 'Resize a copy, or use --force if the children are given up.';
-        assertNoChildren(chain.top, await findChildren(host, chain.top), hint);
-      }
-      const plan = await planResize(chain, options);
-      const result = resultOf(chain, plan, dryRun);
-      if (editing) {
-        throwIfAborted(options.signal, 'resize');
-        await applyResize(editing.image, chain.images.slice(1), plan);
-        result.fileSize = editing.image.file.size();
-      }
-      return { ...result, elapsedMs: host.clock.now() - started };
-    } finally {
-      await chain.close();
+    await assertSound(top);
+    if (!force) {
+      const hint = 'Resize a copy, or use --force if the children are given up.';
+      assertNoChildren(top, await findChildren(host, top), hint);
     }
+    const plan = await planResize(chain, options);
+    const result = resultOf(chain, plan, dryRun);
+    if (!dryRun) {
+      throwIfAborted(options.signal, 'resize');
+      await applyResize(top, chain.images.slice(1), plan);
+    }
+    return { ...result, fileSize: top.file.size(), elapsedMs: host.clock.now() - started };
   } finally {
-    await editing?.close();
+    await close();
   }
 }
