@@ -96,6 +96,11 @@ export function pathArg(description: string) {
   return Args.string({ required: true, ignoreStdin: true, description });
 }
 
+/** For an argument that some flag makes superfluous: the command says when it is missing. */
+export function optionalPathArg(description: string) {
+  return Args.string({ ignoreStdin: true, description });
+}
+
 /** Flags of every command. */
 export const globalFlags = {
   json: Flags.boolean({ summary: 'Print one JSON document.', helpGroup: 'GLOBAL' }),

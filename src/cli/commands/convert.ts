@@ -1,10 +1,13 @@
 /** `vhdkit convert`: one disk into another image or onto a device. */
-import { BaseCommand } from '../base-command.js';
+import type { FormatId } from '../../formats/disk-image.js';
+import { BaseCommand, type GlobalFlags } from '../base-command.js';
 import {
   blockSizeFlag,
   Flags,
   forceFlag,
   fromFlag,
+  globalFlags,
+  optionalPathArg,
   pathArg,
   profileFlag,
   size,
@@ -13,8 +16,26 @@ import {
 } from '../flags.js';
 import type { Style } from '../render/style.js';
 import { streamsOf } from '../streams.js';
+import { UsageError } from '../usage-error.js';
 
 const sectorSize = Flags.option({ options: ['512', '4096'] as const });
+
+/** What `--in-place` goes with, and what every command has. */
+const IN_PLACE_FLAGS: ReadonlySet<string> = new Set([
+  'in-place',
+  'type',
+  'from',
+  'zeros',
+  'dry-run',
+  ...Object.keys(globalFlags),
+]);
+
+interface InPlaceFlags {
+  type: 'dynamic' | 'fixed' | undefined;
+  from: FormatId | undefined;
+  zeros: 'scan' | 'holes' | undefined;
+  'dry-run': boolean;
+}
 
 function sectorBytes(text: '512' | '4096'): 512 | 4096 {
   return text === '512' ? 512 : 4096;
@@ -53,11 +74,15 @@ export default class Convert extends BaseCommand {
       description: 'Gently, on a machine with other work',
       command: '<%= config.bin %> convert disk.vhdx disk.vhd --rate 50M',
     },
+    {
+      description: 'A dynamic image becomes fixed where it is, without a second copy',
+      command: '<%= config.bin %> convert disk.vhdx --in-place --type fixed',
+    },
     { description: 'What would happen', command: '<%= config.bin %> convert disk.vhd disk.vhdx --dry-run' },
   ];
   static override args = {
     source: pathArg('Image or block device to read; - is stdin.'),
-    target: pathArg('Image or block device to write; - is stdout.'),
+    target: optionalPathArg('Image or block device to write; - is stdout.'),
   };
   static override flags = {
     from: fromFlag(),
@@ -114,18 +139,32 @@ export default class Convert extends BaseCommand {
       summary: 'Bytes per second to read or copy at most (50M); shared extents and holes are free.',
       helpValue: '<size>',
     }),
+    'in-place': Flags.boolean({
+      summary: 'Change the type (--type) of SOURCE where it is, without a second copy; there is no TARGET.',
+      description:
+        'VHDX and raw images keep their file: blocks get storage, or blocks of zeros give it back. A VHD needs ' +
+        'another layout, which is made by sharing extents (XFS, Btrfs) and refused elsewhere.',
+    }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };
 
   async run(): Promise<void> {
-    const { args, flags } = await this.parse(Convert);
-    const streams = streamsOf(args.source, args.target, flags, this.signal);
+    const { args, flags, metadata } = await this.parse(Convert);
+    if (flags['in-place']) {
+      const given = Object.keys(flags).filter((name) => !metadata.flags[name]?.setFromDefault);
+      return this.#inPlace(args, flags, given);
+    }
+    if (args.target === undefined) {
+      throw new UsageError('Missing argument: TARGET', 'See `vhdkit convert --help`.');
+    }
+    const { target } = args;
+    const streams = streamsOf(args.source, target, flags, this.signal);
     const host = await this.host();
     const { convert } = await import('../../operations/convert.js');
     const result = await this.withProgress(flags, 'Converting', (progress, next) =>
       convert(host, {
         source: args.source,
-        target: args.target,
+        target,
         provider: flags.provider,
         zeros: flags.zeros ?? 'auto',
         force: flags.force,
@@ -157,5 +196,38 @@ export default class Convert extends BaseCommand {
     const onStderr = streams.output !== undefined && !flags['dry-run'];
     const lines = (style: Style): string[] => (show ? renderConvert(result, style) : []);
     await (onStderr ? this.showAside(flags, lines) : this.show(flags, result, lines));
+  }
+
+  async #inPlace(
+    { source: path, target }: { source: string; target: string | undefined },
+    flags: GlobalFlags & InPlaceFlags,
+    given: readonly string[],
+  ): Promise<void> {
+    const { type } = flags;
+    const other = given.find((name) => !IN_PLACE_FLAGS.has(name));
+    if (target !== undefined || other !== undefined) {
+      const what = target === undefined ? `--${other}` : 'a TARGET';
+      throw new UsageError(`--in-place does not go with ${what}`, 'Leave one of them out.');
+    }
+    if (type === undefined) {
+      throw new UsageError('--in-place needs --type', 'Add --type fixed or --type dynamic.');
+    }
+    const host = await this.host();
+    const { convertInPlace } = await import('../../operations/convert-in-place.js');
+    const result = await this.withProgress(flags, 'Converting', (progress) =>
+      convertInPlace(host, {
+        path,
+        type,
+        dryRun: flags['dry-run'],
+        signal: this.signal,
+        progress,
+        ...(flags.from ? { format: flags.from } : {}),
+        ...(flags.zeros ? { zeros: flags.zeros } : {}),
+      }),
+    );
+    await this.warnAbout(flags, result.warnings);
+    const { renderConvertInPlace } = await import('../render/convert-in-place.js');
+    const show = flags['dry-run'] || !flags.quiet;
+    await this.show(flags, result, (style) => (show ? renderConvertInPlace(result, style) : []));
   }
 }
