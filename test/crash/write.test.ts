@@ -1,0 +1,49 @@
+/**
+ * Writes that are cut off at any instant: every sector shows what it was or what was being written to it,
+ * and the image opens.
+ */
+import { describe, expect, it } from 'vitest';
+import { CrashDisk } from '../support/crash-disk.js';
+import { seededBytes } from '../support/sample-disk.js';
+import { contentOf, hostOf, SECTOR, type Step } from '../unit/operations/merge/chains.js';
+import { diskWith, KINDS, TOP, writeTo } from '../unit/operations/write/streams.js';
+
+const SIZE = 3 * 1024 * 1024 + 512 * 5;
+const STEPS: Step[] = [
+  { kind: 'write', at: 0, sectors: 500, fill: 1 },
+  { kind: 'write', at: 0.5, sectors: 1000, fill: 2 },
+];
+
+/** Sectors that show neither of the two. */
+function torn(shown: Buffer, before: Buffer, after: Buffer): number[] {
+  if (shown.length !== before.length) return [-1];
+  const bad: number[] = [];
+  for (let at = 0; at < shown.length; at += SECTOR) {
+    const sector = shown.subarray(at, at + SECTOR);
+    const known = [before, after].some((each) => sector.equals(each.subarray(at, at + SECTOR)));
+    if (!known) bad.push(at / SECTOR);
+  }
+  return bad;
+}
+
+describe.each(KINDS)('a write into a $name', (kind) => {
+  it.each(['data', 'scan'] as const)('leaves each sector old or new, with zeros as %s', async (zeros) => {
+    const { disk, model } = await diskWith(kind, SIZE, STEPS);
+    const offset = 100_003;
+    const bytes = seededBytes(2_500_001, 5).fill(0, 1_500_000, 1_900_000);
+    const after = Buffer.from(model);
+    bytes.copy(after, offset);
+    disk.start();
+    await writeTo(disk, bytes, { offset, zeros });
+    disk.stop();
+    const every = Math.max(1, Math.floor(disk.count / 12));
+    let states = 0;
+    for (const { state, label } of disk.states({ every, reorderings: 2, seed: 3 })) {
+      const shown = await contentOf(hostOf(new CrashDisk(state)), TOP);
+      expect({ label, torn: torn(shown, model, after) }).toEqual({ label, torn: [] });
+      states += 1;
+    }
+    expect(states).toBeGreaterThan(10);
+    expect((await contentOf(hostOf(disk), TOP)).equals(after)).toBe(true);
+  });
+});
