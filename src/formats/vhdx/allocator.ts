@@ -68,12 +68,27 @@ export class SpaceAllocator {
     this.#released.push({ offset, length });
   }
 
-  /** The metadata is durable. Returns what became free. */
-  settle(): readonly ByteRange[] {
+  /** The metadata is durable: what was released is free. */
+  async settle(): Promise<void> {
     const ranges = this.#released;
     this.#released = [];
     for (const range of ranges) this.#give(range);
-    return ranges;
+    for (const range of ranges) await this.#punch(range);
+  }
+
+  /** The same for any amount of space at once, of which the metadata was made durable before. */
+  async giveBack(freed: SpaceMap): Promise<void> {
+    for (const { first, count } of freed.runs()) {
+      const range = { offset: first * MiB, length: count * MiB };
+      this.#give(range);
+      await this.#punch(range);
+    }
+  }
+
+  /** Only a service to the storage: what is claimed again is zeroed then. */
+  async #punch({ offset, length }: ByteRange): Promise<void> {
+    const end = Math.min(offset + length, this.#file.size());
+    if (end > offset) await this.#file.zero(offset, end - offset);
   }
 
   #give({ offset, length }: ByteRange): void {

@@ -134,6 +134,14 @@ export class BlockChanges {
     }
   }
 
+  /** Zeroes what is stored of a block from `within` on, in its place: what lies behind the disk's end. */
+  async zeroStored(block: number, within: number): Promise<void> {
+    const { table, file, geometry } = this.#parts;
+    const { state, place } = await table.entry(block);
+    const end = Math.min(place + geometry.blockSize, file.size());
+    if (hasPayload(state) && place + within < end) await file.zero(place + within, end - place - within);
+  }
+
   /** Whether there is anything in this part of a block that the format can forget. */
   async canDiscard(piece: BlockPiece): Promise<boolean> {
     if (this.#parts.type === 'fixed') return false;
@@ -206,7 +214,7 @@ function hasPayload(state: number): boolean {
 }
 
 /** States that may keep a place whose content nobody reads. */
-function isAnchor(state: number): boolean {
+export function isAnchor(state: number): boolean {
   return (
     state === BLOCK_STATE.undefined || state === BLOCK_STATE.unmapped || state === BLOCK_STATE.legacyUnmapped
   );

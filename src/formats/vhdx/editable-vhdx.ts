@@ -22,9 +22,14 @@ import { BlockMap } from './block-map.js';
 import { BlockTable } from './block-table.js';
 import { checkImage } from './check.js';
 import { DirtyPages } from './dirty-pages.js';
+import type { EditContext } from './edit-context.js';
 import type { MetadataSink } from './edit-session.js';
+import { assertDifferencing, updateLocator } from './locator-update.js';
+import type { LogUpdate } from './log-codec.js';
 import { MAX_UPDATES } from './log-writer.js';
 import { occupiedRanges, readStructures, type VhdxStructures } from './open.js';
+import { assertNewSize, resizeDisk } from './resize.js';
+import { assertHasType, changeType } from './set-type.js';
 
 /** Releases that wait for a flush are bounded too. */
 const MAX_WAITING = 4096;
@@ -39,6 +44,7 @@ export class EditableVhdx implements EditableImage {
   readonly #space: SpaceAllocator;
   readonly #sink: MetadataSink;
   readonly #pages: DirtyPages;
+  readonly #context: EditContext;
   #structures: VhdxStructures;
   #map: BlockMap;
   #blocks: BlockChanges;
@@ -49,10 +55,11 @@ export class EditableVhdx implements EditableImage {
     this.file = structures.file;
     this.#structures = structures;
     this.#space = space;
-    this.#sink = makeSink(() => this.#adopt({ ...this.#structures, overlay: undefined }));
+    this.#sink = makeSink(() => this.#adopt({ overlay: undefined }));
     this.#pages = new DirtyPages(structures.overlay ?? structures.file, MAX_UPDATES, () => this.#write());
     this.#map = this.#newMap();
     this.#blocks = this.#newBlocks();
+    this.#context = this.#newContext();
   }
 
   get type(): ImageType {
@@ -154,12 +161,35 @@ export class EditableVhdx implements EditableImage {
     return this.#alone(() => this.#flush());
   }
 
-  async resize(_virtualSize: number, _options: ResizeOptions = {}): Promise<void> {
-    throw new VhdkitError('UNSUPPORTED', `${this.file.path}: resizing a VHDX is not supported yet`);
+  resize(virtualSize: number, options: ResizeOptions = {}): Promise<void> {
+    return this.#alone(async () => {
+      assertNewSize(this.#context, virtualSize);
+      if (virtualSize === this.virtualSize) return;
+      await this.#sink.begin('visible');
+      await resizeDisk(this.#context, virtualSize, options);
+    });
   }
 
-  async setParent(_link: NewParentLink): Promise<void> {
-    throw new VhdkitError('UNSUPPORTED', `${this.file.path}: changing a VHDX's parent is not supported yet`);
+  setParent(link: NewParentLink): Promise<void> {
+    return this.#alone(async () => {
+      assertDifferencing(this.#context);
+      await this.#sink.begin('invisible');
+      await updateLocator(this.#context, link);
+    });
+  }
+
+  /**
+   * Makes a dynamic image fixed (every block gets its place) or a fixed one dynamic (blocks keep their places
+   * until they are zeroed). Durable when it returns. Does not count as a visible change.
+   * @throws UNSUPPORTED (a differencing image), NO_SPACE, IO_FAILED
+   */
+  setType(type: 'fixed' | 'dynamic'): Promise<void> {
+    return this.#alone(async () => {
+      assertHasType(this.#context);
+      if (type === this.type) return;
+      await this.#sink.begin('invisible');
+      await changeType(this.#context, type);
+    });
   }
 
   /** What was not flushed is lost; the log is marked as empty. */
@@ -194,15 +224,11 @@ export class EditableVhdx implements EditableImage {
   }
 
   /** Makes changed pages durable together, then gives out again what they no longer name. */
-  async #write(): Promise<void> {
-    if (this.#pages.changedSectors === 0) return;
-    await this.#sink.write(this.#pages.updates());
+  async #write(more: readonly LogUpdate[] = []): Promise<void> {
+    if (this.#pages.changedSectors + more.length === 0) return;
+    await this.#sink.write([...this.#pages.updates(), ...more]);
     this.#pages.settle();
-    for (const { offset, length } of this.#space.settle()) {
-      // Only a service to the storage: what is claimed again is zeroed then.
-      const end = Math.min(offset + length, this.file.size());
-      if (end > offset) await this.file.zero(offset, end - offset);
-    }
+    await this.#space.settle();
   }
 
   async #limitWaiting(): Promise<void> {
@@ -224,11 +250,29 @@ export class EditableVhdx implements EditableImage {
   }
 
   /** What is now known of the file replaces what was: after a replay, a change of size or of parent. */
-  #adopt(structures: VhdxStructures): void {
-    this.#structures = structures;
-    this.#pages.readFrom(structures.overlay ?? structures.file);
+  #adopt(change: Partial<VhdxStructures>): void {
+    this.#structures = { ...this.#structures, ...change };
+    this.#pages.readFrom(this.#structures.overlay ?? this.file);
     this.#map = this.#newMap();
     this.#blocks = this.#newBlocks();
+  }
+
+  #newContext(): EditContext {
+    const structures = (): VhdxStructures => this.#structures;
+    const blocks = (): BlockChanges => this.#blocks;
+    return {
+      file: this.file,
+      pages: this.#pages,
+      space: this.#space,
+      get blocks() {
+        return blocks();
+      },
+      get structures() {
+        return structures();
+      },
+      adopt: (change) => this.#adopt(change),
+      write: (more) => this.#write(more),
+    };
   }
 
   #newMap(): BlockMap {

@@ -43,6 +43,9 @@ export interface NewItem {
 
 const TABLE_HEADER = 32;
 const ENTRY = 32;
+/** Where an entry says where its item is. */
+export const ITEM_OFFSET_AT = 16;
+export const ITEM_LENGTH_AT = 20;
 
 /**
  * Decodes a table of 64 KiB.
@@ -65,8 +68,8 @@ export function decodeMetadataTable(bytes: Uint8Array, region: OwnedRange, path:
     const flags = view.getUint32(at + 24, true);
     entries.push({
       guid: getGuid(bytes, at),
-      offset: view.getUint32(at + 16, true),
-      length: view.getUint32(at + 20, true),
+      offset: view.getUint32(at + ITEM_OFFSET_AT, true),
+      length: view.getUint32(at + ITEM_LENGTH_AT, true),
       isUser: (flags & 1) !== 0,
       isVirtualDisk: (flags & 2) !== 0,
       isRequired: (flags & 4) !== 0,
@@ -170,8 +173,8 @@ export function encodeMetadata(items: readonly NewItem[]): Uint8Array {
   items.forEach((item, index) => {
     const at = TABLE_HEADER + index * ENTRY;
     setGuid(bytes, at, item.guid);
-    view.setUint32(at + 16, item.bytes.length === 0 ? 0 : next, true);
-    view.setUint32(at + 20, item.bytes.length, true);
+    view.setUint32(at + ITEM_OFFSET_AT, item.bytes.length === 0 ? 0 : next, true);
+    view.setUint32(at + ITEM_LENGTH_AT, item.bytes.length, true);
     const flags = (item.isUser ? 1 : 0) | (item.isVirtualDisk ? 2 : 0) | (item.isRequired ? 4 : 0);
     view.setUint32(at + 24, flags, true);
     bytes.set(item.bytes, next);

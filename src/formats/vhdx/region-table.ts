@@ -123,6 +123,19 @@ export function encodeRegionTable(entries: readonly RegionEntry[]): Uint8Array {
 }
 
 /**
+ * Both copies of the table with one region moved, as they are to be written.
+ * @throws IMAGE_CORRUPT (VHDX_REGION_TABLE_INVALID)
+ */
+export async function movedRegionTable(
+  file: RandomAccessFile,
+  guid: string,
+  place: { offset: number; length: number },
+): Promise<Uint8Array> {
+  const { entries } = await readTable(file, []);
+  return encodeRegionTable(entries.map((entry) => (entry.guid === guid ? { ...entry, ...place } : entry)));
+}
+
+/**
  * Reads the first valid table copy and checks its regions.
  * @param file the image as seen after log replay
  * @param log the log's place, which no region may touch

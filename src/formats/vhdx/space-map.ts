@@ -69,6 +69,20 @@ export class SpaceMap {
     return undefined;
   }
 
+  /** Runs of taken MiB, in order; those that cross a page of the map come in parts. */
+  *runs(): Generator<{ first: number; count: number }> {
+    for (const number of [...this.#pages.keys()].sort((a, b) => a - b)) {
+      const start = number * PAGE_BITS;
+      const end = start + PAGE_BITS;
+      for (let at = start; at < end; ) {
+        const first = at;
+        while (at < end && !this.#isFree(at)) at += 1;
+        if (at > first) yield { first, count: at - first };
+        else at += 1;
+      }
+    }
+  }
+
   /** End of the last MiB taken before `end`; 0 when there is none. */
   endBefore(end: number): number {
     let at = end;

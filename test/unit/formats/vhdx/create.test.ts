@@ -4,9 +4,9 @@ import { GiB, MiB, TiB } from '../../../../src/base/bytes.js';
 import { type RandomSource, systemRandom } from '../../../../src/base/random.js';
 import type { CreateImageOptions, DiskImage } from '../../../../src/formats/disk-image.js';
 import { readDisk } from '../../../../src/formats/image-reader.js';
-import { defaultBlockSize } from '../../../../src/formats/vhdx/new-image.js';
 import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
 import { decodeHeader } from '../../../../src/formats/vhdx/header.js';
+import { defaultBlockSize } from '../../../../src/formats/vhdx/new-image.js';
 import { decodeRegionTable } from '../../../../src/formats/vhdx/region-table.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
 

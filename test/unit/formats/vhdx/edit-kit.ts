@@ -4,7 +4,9 @@
  * A sector of the model is -1 where the image asks its parent.
  */
 import fc from 'fast-check';
+import { MiB } from '../../../../src/base/bytes.js';
 import { systemRandom } from '../../../../src/base/random.js';
+import type { CreateImageOptions } from '../../../../src/formats/disk-image.js';
 import type { EditableImage, WriteAccess } from '../../../../src/formats/editable-image.js';
 import { readDisk } from '../../../../src/formats/image-reader.js';
 import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
@@ -13,6 +15,14 @@ import { MemoryFile } from '../../../../src/io/memory-file.js';
 import type { RandomAccessFile } from '../../../../src/io/random-access-file.js';
 
 export const access: WriteAccess = { clock: { now: () => 1.7e12 }, random: systemRandom };
+
+export const PARENT = {
+  ids: ['ab12cabe-e6b2-4345-93ef-c309e000c746'] as const,
+  absolutePath: '/images/parent.vhdx',
+  relativePath: 'parent.vhdx',
+  modified: 0,
+  diskId: '01234567-89ab-4cde-8f01-23456789abcd',
+};
 
 /** Byte that stands for the parent's content. */
 export const PARENTS = 0xa5;
@@ -127,6 +137,27 @@ export class EditedDisk {
       if (after[at] === empty) this.model.fill(empty, at, at + this.image.logicalSectorSize);
     }
   }
+}
+
+/** A new image of blocks of 1 MiB, complete. */
+export async function newImage(
+  type: CreateImageOptions['type'],
+  virtualSize: number,
+  logicalSectorSize: 512 | 4096 = 512,
+): Promise<MemoryFile> {
+  const file = new MemoryFile();
+  const image = await vhdxDriver.create(keptOpen(file), {
+    type,
+    virtualSize,
+    logicalSectorSize,
+    blockSize: MiB,
+    clock: { now: () => 0 },
+    random: systemRandom,
+    ...(type === 'differencing' ? { parent: PARENT } : {}),
+  });
+  await image.flush();
+  await image.close();
+  return file;
 }
 
 /** The same bytes through a handle of its own, as another open would have it. */

@@ -1,39 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MiB } from '../../../../src/base/bytes.js';
-import { systemRandom } from '../../../../src/base/random.js';
-import type { CreateImageOptions } from '../../../../src/formats/disk-image.js';
-import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
-import { MemoryFile } from '../../../../src/io/memory-file.js';
-import { changes, contentOf, EditedDisk, keptOpen, reopened } from './edit-kit.js';
-
-const PARENT = {
-  ids: ['ab12cabe-e6b2-4345-93ef-c309e000c746'] as const,
-  absolutePath: '/images/parent.vhdx',
-  relativePath: 'parent.vhdx',
-  modified: 0,
-  diskId: '01234567-89ab-4cde-8f01-23456789abcd',
-};
-
-async function newImage(
-  type: CreateImageOptions['type'],
-  virtualSize: number,
-  logicalSectorSize: 512 | 4096 = 512,
-): Promise<MemoryFile> {
-  const file = new MemoryFile();
-  const image = await vhdxDriver.create(keptOpen(file), {
-    type,
-    virtualSize,
-    logicalSectorSize,
-    blockSize: MiB,
-    clock: { now: () => 0 },
-    random: systemRandom,
-    ...(type === 'differencing' ? { parent: PARENT } : {}),
-  });
-  await image.flush();
-  await image.close();
-  return file;
-}
+import { changes, contentOf, EditedDisk, newImage, reopened } from './edit-kit.js';
 
 const kinds = [
   ['dynamic', 512],
