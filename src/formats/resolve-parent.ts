@@ -170,6 +170,12 @@ async function look(
   }
 }
 
+/** Where a relative path may begin: the folder in which the child was named, and the one in which it lies. */
+async function foldersOf(fileSystem: FileSystem, path: string): Promise<string[]> {
+  const real = await fileSystem.realPath?.(path).catch(() => undefined);
+  return [...new Set([dirname(path), ...(real === undefined ? [] : [dirname(real)])])];
+}
+
 /**
  * Looks for the parent of a differencing image. Opens it when it is found and the right one.
  * Never throws for what is wrong with a candidate; that is the answer.
@@ -178,17 +184,19 @@ export async function resolveParent(fileSystem: FileSystem, child: DiskImage): P
   const link = child.parentLink;
   const expected = link?.candidates[0]?.path ?? '';
   if (!link) return { status: 'missing', path: expected, tried: [] };
-  const folder = dirname(child.file.path);
+  const folders = await foldersOf(fileSystem, child.file.path);
   const windows = sep === '\\';
-  const tries = parentPaths(link.candidates, folder, windows).filter(({ path }) => path !== folder);
-  const first = firstChoice(link.candidates, folder, windows);
+  const tries = folders
+    .flatMap((folder) => parentPaths(link.candidates, folder, windows))
+    .filter(({ path }) => !folders.includes(path));
+  const firsts = folders.map((folder) => firstChoice(link.candidates, folder, windows));
   let worst: Failure = { status: 'missing', path: expected, tried: tries.map(({ path }) => path) };
   for await (const path of places(fileSystem, tries)) {
     const found = await look(fileSystem, child, link, path);
     if (found && 'image' in found) {
       const { image } = found;
       const times = timesOf(link, image);
-      const moved = first === undefined || !sameButCase(first, path);
+      const moved = !firsts.some((first) => first !== undefined && sameButCase(first, path));
       return { status: 'matches', image, path, moved, ...(times ? { times } : {}) };
     }
     if (found && weight(found) > weight(worst)) worst = found;

@@ -68,6 +68,8 @@ export interface FileSystem {
   kind(path: string): Promise<'file' | 'device' | 'other' | 'absent'>;
   /** What tells two paths to the same file; undefined when nothing is there. */
   identity(path: string): Promise<FileIdentity | undefined>;
+  /** The file's path without links; absent where there are no links. @throws NOT_FOUND, PERMISSION_DENIED */
+  realPath?(path: string): Promise<string>;
   /** Names in a folder; empty when it can't be read. */
   list(folder: string): Promise<string[]>;
   /**

@@ -51,7 +51,7 @@ async function identity(path: string): Promise<FileIdentity | undefined> {
   return stat && { device: stat.dev, inode: stat.ino };
 }
 
-/** The file itself, whatever link led there: its lock is beside it. */
+/** The file itself, whatever link led there: its lock is beside it, and so are its neighbours. */
 async function realPath(path: string): Promise<string> {
   return guarded('open', path, () => fs.realpath(path));
 }
@@ -80,6 +80,7 @@ export const nodeFileSystem: FileSystem = {
   open,
   kind: kindOf,
   identity,
+  realPath,
   list: (folder) => fs.readdir(folder).catch(() => []),
   createPending,
   openResumable,

@@ -2,7 +2,7 @@
  * What the system's files and new files share: opening descriptors, looking at paths, mapping failures.
  */
 import { createHash } from 'node:crypto';
-import { open as openCallback } from 'node:fs';
+import { open as openCallback, realpathSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError, systemCode } from '../base/errors.js';
@@ -32,6 +32,15 @@ export async function kindOf(path: string): Promise<'file' | 'device' | 'other' 
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return 'absent';
     throw fromSystemError(error, `look at ${path}`, { path });
+  }
+}
+
+/** A folder's path without links, or the path itself where no such folder is. */
+export function realFolder(folder: string): string {
+  try {
+    return realpathSync(folder);
+  } catch {
+    return folder;
   }
 }
 

@@ -2,12 +2,14 @@
  * What a child is to remember of a parent: ids, paths, time.
  *
  * Invariant: the relative path leads from the child's folder to the parent's file as named, so that a
- * folder with both can be moved as a whole.
+ * folder with both can be moved as a whole. Folders are taken without links: whoever follows `..` gets out of
+ * the folder that a link leads to, not of the one that the link is in.
  */
-import { dirname, isAbsolute, relative, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import type { DiskImage } from '../formats/disk-image.js';
 import type { NewParentLink } from '../formats/editable-image.js';
+import { realFolder } from '../io/node-path.js';
 
 /**
  * @param childPath where the child is or will be
@@ -23,8 +25,8 @@ export function parentLinkTo(childPath: string, parent: DiskImage, nextId?: stri
       hint: 'Convert it to VHD or VHDX first; the copy gets an id.',
     });
   }
-  const absolutePath = resolve(path);
-  const fromChild = relative(dirname(resolve(childPath)), absolutePath);
+  const absolutePath = join(realFolder(dirname(resolve(path))), basename(path));
+  const fromChild = relative(realFolder(dirname(resolve(childPath))), absolutePath);
   const mtime = parent.file.fingerprint()?.mtime ?? 0n;
   return {
     ids: nextId === undefined ? [parent.linkId] : [parent.linkId, nextId],
