@@ -8,14 +8,23 @@
  */
 import { assert } from '../base/assert.js';
 import type { ByteRange } from '../io/random-access-file.js';
+import { exfatFreeSpace } from './exfat/free-space.js';
 import { extFreeSpace } from './ext/free-space.js';
+import { fatFreeSpace } from './fat/free-space.js';
 import type { FreeSpace, FreeSpaceAnswer, FreeSpaceReader, VolumeRange, VolumeReport } from './free-space.js';
+import { ntfsFreeSpace } from './ntfs/free-space.js';
 import type { ReadBytes, TableSectorSize } from './partition-table.js';
 import { opaqueKind, weakKind } from './signatures.js';
 import { swapFreeSpace } from './swap/free-space.js';
 import { type FoundVolume, findVolumes } from './volumes.js';
 
-const READERS: readonly FreeSpaceReader[] = [extFreeSpace, swapFreeSpace];
+const READERS: readonly FreeSpaceReader[] = [
+  extFreeSpace,
+  ntfsFreeSpace,
+  fatFreeSpace,
+  exfatFreeSpace,
+  swapFreeSpace,
+];
 
 export interface DiskFreeSpace {
   /** Every volume, in the order of the disk. */

@@ -51,6 +51,10 @@ function extendedDisk(): Buffer {
   return disk;
 }
 
+function flip(disk: Buffer, at: number): void {
+  disk[at] = (disk[at] ?? 0) ^ 1;
+}
+
 function putExt(disk: Buffer): void {
   disk.writeUInt16LE(0xef53, 1024 + 56);
 }
@@ -104,12 +108,12 @@ describe('the volumes of a disk', () => {
 
   it('stay, all of them, when the GPT is damaged or contradicted', async () => {
     const primary = gptDisk(GPT_SPEC);
-    primary[512 + 40] ^= 1;
+    flip(primary, 512 + 40);
     expect(await volumesOf(primary)).toEqual(keptDisk('the GPT at the start of the disk is damaged'));
 
     const both = gptDisk(GPT_SPEC);
-    both[512 + 40] ^= 1;
-    both[SIZE - 512 + 40] ^= 1;
+    flip(both, 512 + 40);
+    flip(both, SIZE - 512 + 40);
     expect(await volumesOf(both)).toEqual(keptDisk('the GPT is damaged: it has a wrong checksum'));
 
     const gone = mbrDisk([{ type: 0xee, first: 1, count: SIZE / 512 - 1 }]);
