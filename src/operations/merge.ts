@@ -46,7 +46,7 @@ export async function merge(host: Host, options: MergeOptions): Promise<MergeRes
     const { target } = images;
     const sizeBefore = target.virtualSize;
     const outcome = await (options.dryRun ? rehearse : carryOut)(host, options, plan, images, session);
-    const virtualSize = options.dryRun ? plan.virtualSize : target.virtualSize;
+    const { virtualSize } = plan;
     return {
       child,
       target: plan.target,
@@ -125,17 +125,16 @@ async function carryOut(
   images: OpenImages,
   session: SessionOptions,
 ): Promise<Outcome> {
-  const { target } = images;
   try {
     await announce(images, plan);
     const { merged, close } = await openMerged(host, plan);
     try {
-      const parts = await partsOf(host, options, merged, images, session);
-      const bytes = await fill(parts, plan);
+      const bytes = await fill(await partsOf(host, options, merged, images, session), plan);
       const stale = await settle(images, plan);
-      const fileSize = target.file.size();
-      const deleted = options.delete ? await removeMerged(host.fileSystem, plan) : [];
-      return { bytes, relinked: plan.dependents, stale: options.delete ? [] : stale, deleted, fileSize };
+      const facts = { bytes, relinked: plan.dependents, fileSize: images.target.file.size() };
+      if (!options.delete) return { ...facts, stale, deleted: [] };
+      await images.close();
+      return { ...facts, stale: [], deleted: await removeMerged(host.fileSystem, plan) };
     } finally {
       await close();
     }

@@ -34,12 +34,18 @@ export async function settle(images: OpenImages, plan: MergePlan): Promise<strin
 
 /**
  * Removes what was merged: from the target up, so that what a crash leaves of the images between can't be
- * opened, and the child last, because until then it is the way to finish.
+ * opened, and the child last, because until then it is the way to finish. They must be closed.
+ * @throws IN_USE when somebody has taken one of them since, PERMISSION_DENIED
  */
 export async function removeMerged(fileSystem: FileSystem, { merged }: MergePlan): Promise<string[]> {
   const removed: string[] = [];
   for (const path of [...merged].reverse()) {
-    await fileSystem.remove(path);
+    const lock = await fileSystem.lock(path);
+    try {
+      await fileSystem.remove(path);
+    } finally {
+      await lock.release();
+    }
     removed.push(path);
   }
   return removed;
