@@ -18,6 +18,8 @@ export type Concern = 'writes' | 'writes or forbids writing';
 
 /** Most descriptors looked at: about a second of work. */
 const MAX_DESCRIPTORS = 200_000;
+/** Milliseconds. */
+const MAX_AGE = 200;
 const MAX_LOOP_DEVICES = 4096;
 const LOOP_DEVICE = 'the loop device ';
 
@@ -117,24 +119,47 @@ interface Descriptor {
   locks: FileLock[];
 }
 
-/** Descriptors of other processes that are open on the file. `name`: only those opened under this name. */
-function* descriptorsOn(file: FileIdentity, name: string | undefined): Generator<Descriptor> {
+/** Paths of everything that other processes have open, `/proc/PID/fd/N` to target. */
+function openFiles(): Map<string, string> {
+  const files = new Map<string, string>();
   let left = MAX_DESCRIPTORS;
   for (const pid of tolerant(() => readdirSync('/proc')) ?? []) {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
     for (const fd of tolerant(() => readdirSync(`/proc/${pid}/fd`)) ?? []) {
       left -= 1;
-      if (left < 0) return;
+      if (left < 0) return files;
       const link = `/proc/${pid}/fd/${fd}`;
       const target = tolerant(() => readlinkSync(link));
-      if (!target?.startsWith('/') || (name !== undefined && basename(target) !== name)) continue;
-      const stat = tolerant(() => statSync(link, { bigint: true }));
-      if (stat?.ino !== file.inode || stat.dev !== file.device) continue;
-      const lines = linesOf(`/proc/${pid}/fdinfo/${fd}`);
-      const flags = Number.parseInt(/^flags:\s*(\d+)$/m.exec(lines.join('\n'))?.[1] ?? '0', 8);
-      const locks = lines.flatMap((line) => parseLockLine(line) ?? []);
-      yield { pid: Number(pid), writable: (flags & O_ACCMODE) !== 0 && (flags & O_PATH) === 0, locks };
+      if (target?.startsWith('/')) files.set(link, target);
     }
+  }
+  return files;
+}
+
+let lastLook: { at: number; files: Map<string, string> } | undefined;
+
+/** The same, up to `age` milliseconds old: the images of a long chain are asked for one after the other. */
+function recentOpenFiles(age: number): Map<string, string> {
+  const now = performance.now();
+  if (!lastLook || now - lastLook.at >= age) lastLook = { at: now, files: openFiles() };
+  return lastLook.files;
+}
+
+/** Descriptors of other processes that are open on the file. `name`: only those opened under this name. */
+function* descriptorsOn(
+  file: FileIdentity,
+  name: string | undefined,
+  files: Map<string, string>,
+): Generator<Descriptor> {
+  for (const [link, target] of files) {
+    if (name !== undefined && basename(target) !== name) continue;
+    const stat = tolerant(() => statSync(link, { bigint: true }));
+    if (stat?.ino !== file.inode || stat.dev !== file.device) continue;
+    const lines = linesOf(link.replace('/fd/', '/fdinfo/'));
+    const flags = Number.parseInt(/^flags:\s*(\d+)$/m.exec(lines.join('\n'))?.[1] ?? '0', 8);
+    const locks = lines.flatMap((line) => parseLockLine(line) ?? []);
+    const writable = (flags & O_ACCMODE) !== 0 && (flags & O_PATH) === 0;
+    yield { pid: Number(link.split('/')[2]), writable, locks };
   }
 }
 
@@ -143,7 +168,9 @@ function descriptorHolder(
   name: string | undefined,
   concern: Concern,
 ): Holder | undefined {
-  for (const { pid, writable, locks } of descriptorsOn(file, name)) {
+  // Whoever is about to write looks anew, and so does whoever knows that there is something to find.
+  const files = recentOpenFiles(concern === 'writes' && name !== undefined ? MAX_AGE : 0);
+  for (const { pid, writable, locks } of descriptorsOn(file, name, files)) {
     if (writable || locks.some((lock) => isInTheWay(lock, concern))) return processHolder(pid);
   }
   return undefined;

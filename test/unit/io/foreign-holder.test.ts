@@ -61,7 +61,7 @@ describe.runIf(process.platform === 'linux')('a program that has the image open'
     const descriptor = openSync(file, 'r+');
     const child = start('sleep', ['60'], ['ignore', 'ignore', 'ignore', descriptor] as never);
     closeSync(descriptor);
-    expect(await holder(file)).toMatchObject({ pid: child.pid, command: 'sleep' });
+    expect(await eventually(() => holder(file))).toMatchObject({ pid: child.pid, command: 'sleep' });
     expect(await refusal(file)).toMatchObject({
       code: 'IN_USE',
       message: `${file} is in use by process ${child.pid} (sleep)`,
@@ -85,6 +85,7 @@ describe.runIf(process.platform === 'linux')('a program that has the image open'
     const writer = openSync(other, 'r+');
     start('sleep', ['60'], ['ignore', 'ignore', 'ignore', writer] as never);
     closeSync(writer);
+    expect(await eventually(() => holder(other))).toBeDefined();
     expect(await holder(file)).toBeUndefined();
     expect(await refusal(file)).toBeUndefined();
   });
@@ -104,7 +105,7 @@ describe.runIf(findTool('qemu-io') && findTool('qemu-nbd'))('QEMU', () => {
     const child = start('qemu-io', ['-f', 'raw', file], ['pipe', 'ignore', 'ignore']);
     expect(await eventually(() => holder(file))).toMatchObject({ pid: child.pid, command: 'qemu-io' });
     linkSync(file, alias);
-    expect(await holder(alias)).toMatchObject({ pid: child.pid });
+    expect(await eventually(() => holder(alias))).toMatchObject({ pid: child.pid });
     expect(await refusal(alias)).toMatchObject({ code: 'IN_USE', context: { pid: child.pid } });
   });
 
