@@ -34,3 +34,5 @@ export { type MergeOptions, type MergeResult, merge } from './operations/merge.j
 export { PROFILES } from './operations/profiles/profiles.js';
 export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
+export { type RebaseOptions, type RebaseResult, rebase } from './operations/rebase.js';
+export { type WriteOptions, type WriteResult, write } from './operations/write.js';

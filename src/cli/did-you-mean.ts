@@ -72,7 +72,7 @@ const SENTENCES: Record<string, string> = {
 
 /** What to type instead of a flag that does not exist; names in lower case. */
 const FLAG_HINTS: Record<string, string> = {
-  '--parent': 'Differencing images can be read, but not made yet.',
+  '--parent': 'A parent is named with `vhdkit create --parent` or `vhdkit rebase --parent`.',
   '--resume': 'Not there yet; an interrupted conversion starts again.',
   '--profile': 'Did you mean --for (convert)? `vhdkit check --profile` checks an image that is there.',
   '--zero': 'Did you mean --zeros scan?',
@@ -82,6 +82,11 @@ const FLAG_HINTS: Record<string, string> = {
   '--subformat': 'Did you mean --type dynamic|fixed?',
   '--vhdtype': 'Did you mean --type dynamic|fixed?',
   '--blocksizebytes': 'Did you mean --block-size?',
+  '--ignoreidmismatch': 'Did you mean --ignore-id-mismatch (of rebase --relink)?',
+  '--parentpath': 'Did you mean --parent?',
+  '--leafpath': 'The child is the argument: `vhdkit rebase CHILD --parent PARENT`.',
+  '-b': 'Did you mean --parent?',
+  '-u': 'Did you mean --relink, which changes the link alone?',
   '-o': 'Options of qemu-img have flags of their own: --type dynamic|fixed, --block-size SIZE. For the format: -O.',
   '-p': 'Progress is shown on a terminal by itself; see --progress.',
   '-s': 'Did you mean --strict?',

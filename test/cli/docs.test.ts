@@ -1,5 +1,5 @@
 /** docs/cli.md and the examples of --help are held against the program. */
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { errorCodes } from '../support/error-codes.js';
@@ -75,6 +75,11 @@ describe('JSON', () => {
     folder = makeTempFolder('docs');
   });
   const disk = fixture('disk.vhdx');
+  /** With its parent. */
+  const copyOfChild = (at: string): string => {
+    for (const name of ['disk.vhdx', 'child-partial.vhdx']) copyFileSync(fixture(name), path.join(at, name));
+    return path.join(at, 'child-partial.vhdx');
+  };
   const cases: [document: string, args: (folder: string) => string[]][] = [
     ['info', () => ['info', fixture('child-partial.vhdx'), '--chain']],
     ['create', (at) => ['create', path.join(at, 'a.vhdx'), '1G']],
@@ -84,6 +89,8 @@ describe('JSON', () => {
     ['compare', () => ['compare', disk, fixture('small-fixed-qemu.vhd')]],
     ['check', () => ['check', disk, '--profile', 'azure']],
     ['hash', () => ['hash', disk]],
+    ['write', (at) => ['write', path.join(at, 'a.vhdx'), '--length', '1M', '--dry-run']],
+    ['rebase', (at) => ['rebase', copyOfChild(at), '--parent', path.join(at, 'disk.vhdx'), '--dry-run']],
     ['completion', () => ['completion', 'fish']],
   ];
 
@@ -125,6 +132,7 @@ describe('the examples of --help', () => {
   test.each(examples)('%s: its flags and arguments are understood', async (example) => {
     const bin = path.join(PROJECT_ROOT, 'bin/run.js');
     const folder = makeTempFolder('examples');
+    for (const [, name] of example.matchAll(/ < (\w\S*)/g)) writeFileSync(path.join(folder, name ?? ''), 'x');
     const program = [
       'command_not_found_handle() { cat >/dev/null; }',
       'vhdkit() { "$node" "$bin" "$@"; local status=$?; echo "status $status" >&2; return $status; }',

@@ -23,6 +23,7 @@ const GIVEN: Readonly<Record<string, readonly string[]>> = {
   'WSL export and import': ['debian.vhdx'],
   Packer: ['output/disk.raw'],
   'XCP-ng import': ['disk.vhdx'],
+  'Clones over one base': ['disk.vhdx'],
   'A large disk, on a machine with other work': ['disk.vhdx'],
 };
 

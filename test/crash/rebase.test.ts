@@ -42,7 +42,7 @@ describe.each(cases)('a rebase of a $format child to a parent of kind $kind', ({
     const { pulled } = await rebase(hostOf(disk), { path: child, parent });
     disk.stop();
     expect(pulled).toBeGreaterThan(65536);
-    const every = Math.max(1, Math.floor(disk.count / 15));
+    const every = Math.max(1, Math.floor(disk.count / 8));
     const seen = new Set<string>();
     let count = 0;
     for (const { state, label } of disk.states({ every, reorderings: 2, seed: 11 })) {
