@@ -98,8 +98,15 @@ export class BlockSlots {
 
   /** Forgets free places from `end` on: everything placed ends there now. */
   endAt(end: number): void {
-    this.#end = Math.max(roundUp(end, ALIGNMENT), this.#start - roundUp(this.#bitmapBytes, ALIGNMENT));
-    const kept = this.#free.filter((dataOffset) => dataOffset < this.#end);
+    this.#end = roundUp(end, ALIGNMENT);
+    this.withhold(this.#end, Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Free places that touch a range are not handed out any more. */
+  withhold(start: number, end: number): void {
+    const kept = this.#free.filter(
+      (dataOffset) => dataOffset + this.#blockSize <= start || dataOffset - this.#bitmapBytes >= end,
+    );
     this.#free.length = 0;
     this.#free.push(...kept);
   }

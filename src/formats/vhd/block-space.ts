@@ -90,7 +90,7 @@ export class BlockSpace {
     if (this.#slots.end === before) return dataOffset;
     const end = dataOffset + this.#shape.blockSize;
     try {
-      await this.#reach(end);
+      await this.reach(end);
       await this.#clean(dataOffset - this.#shape.bitmapBytes, end);
       return dataOffset;
     } catch (error) {
@@ -124,10 +124,23 @@ export class BlockSpace {
   /** Room for other structures behind everything, before the footer; reads as zeros. Bytes. */
   async takeTail(length: number): Promise<number> {
     const start = this.#slots.end;
-    await this.#reach(start + length);
-    await this.#clean(start, start + length);
-    this.#slots.endAt(start + length);
+    await this.reserve(start, start + length);
     return start;
+  }
+
+  /** The tail that was taken last is not used any more. */
+  returnTail(start: number): void {
+    this.#slots.endAt(start);
+  }
+
+  /** No block is placed in the range from now on; what lies there stays. The footer goes behind it. */
+  async reserve(start: number, end: number): Promise<void> {
+    this.#slots.withhold(start, end);
+    const before = this.#slots.end;
+    if (end <= before) return;
+    await this.reach(end);
+    await this.#clean(Math.max(start, before), end);
+    this.#slots.endAt(end);
   }
 
   /** Everything ends at `end` now: what was behind is not used any more. */
@@ -171,7 +184,7 @@ export class BlockSpace {
   }
 
   /** Moves the footer up so that everything before `end` can be used. */
-  async #reach(end: number): Promise<void> {
+  async reach(end: number): Promise<void> {
     if (end <= this.#footers.limit) return;
     if (this.#file.kind === 'device') {
       const { path } = this.#file;

@@ -18,6 +18,8 @@ import type { SparseState } from './sparse-state.js';
 
 /** Table entries, and places given up, that wait at most. */
 const MAX_NOTES = 16 * 1024;
+/** Entries looked at in one go. */
+const DROPPED_AT_A_TIME = 4096;
 /** Bytes of bitmaps that wait at most. */
 const MAX_BITMAPS = 8 * 1024 * 1024;
 
@@ -46,6 +48,8 @@ export class BlockWriter {
   readonly #state: SparseState;
   /** Places given to writes that are not committed. */
   #lent = 0;
+  /** Writes that are neither committed nor aborted. */
+  #open = 0;
 
   constructor(state: SparseState) {
     this.#state = state;
@@ -63,13 +67,26 @@ export class BlockWriter {
       throw error;
     }
     this.#lent += notes.fresh.length;
+    this.#open += 1;
     return { places, notes };
   }
 
   async commit(notes: Notes): Promise<void> {
-    this.#lent -= notes.fresh.length;
+    this.#close(notes);
     await this.#note(notes);
     await this.#flushWhenMuchWaits();
+  }
+
+  #close({ fresh }: Notes): void {
+    this.#lent -= fresh.length;
+    this.#open -= 1;
+  }
+
+  /** Before blocks or structures change their places: flushes, and nobody may be writing. */
+  async quiesce(): Promise<void> {
+    assert(this.#open === 0, 'structures are changed only while no write is prepared');
+    await this.#state.begin();
+    await this.flush();
   }
 
   async #note({ fresh, touched }: Notes): Promise<void> {
@@ -87,8 +104,9 @@ export class BlockWriter {
     }
   }
 
-  async abort({ fresh, touched }: Notes): Promise<void> {
-    this.#lent -= fresh.length;
+  async abort(notes: Notes): Promise<void> {
+    const { fresh, touched } = notes;
+    this.#close(notes);
     await this.#giveBack(fresh);
     for (const { block, bitmapOffset, start, end } of touched) {
       // Readers that ignore the bitmaps of dynamic disks would show what was put there.
@@ -120,6 +138,17 @@ export class BlockWriter {
       await this.#flushWhenMuchWaits();
     }
     return freed;
+  }
+
+  /** Gives up the blocks `[first, end)`, which are behind the end of the disk. */
+  async drop(first: number, end: number): Promise<void> {
+    for (let block = first; block < end; block += DROPPED_AT_A_TIME) {
+      const entries = await this.#state.table.entries(block, Math.min(DROPPED_AT_A_TIME, end - block));
+      for (const [index, entry] of entries.entries()) {
+        if (entry !== UNALLOCATED) await this.#freeBlock(block + index, entry);
+      }
+      await this.#flushWhenMuchWaits();
+    }
   }
 
   /** Makes everything committed durable: data, then what names it. */

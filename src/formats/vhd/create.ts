@@ -15,7 +15,14 @@ import { newDifferencing, openNew } from './differencing-builder.js';
 import { DynamicVhdBuilder } from './dynamic-builder.js';
 import { MAX_BLOCK_SIZE, MAX_TABLE_ENTRIES, SECTOR_BYTES } from './dynamic-header.js';
 import { FixedVhdBuilder } from './fixed-builder.js';
-import { DISK_TYPE, HEADER_AFTER_FOOTER, MAX_VIRTUAL_SIZE, NO_OFFSET, type VhdFooter } from './footer.js';
+import {
+  DISK_TYPE,
+  HEADER_AFTER_FOOTER,
+  MAX_DYNAMIC_SIZE,
+  MAX_VIRTUAL_SIZE,
+  NO_OFFSET,
+  type VhdFooter,
+} from './footer.js';
 import { geometryOf } from './geometry.js';
 import { succeed } from './successor.js';
 import { vhdTimestamp } from './timestamp.js';
@@ -26,8 +33,6 @@ const DEFAULT_BLOCK_SIZE = 2 * MiB;
  * blocks would take 8 KiB of the file each, sixteen times what a block of 512 bytes holds.
  */
 const MIN_BLOCK_SIZE = 4 * KiB;
-/** What Windows and XenServer accept: 2040 GiB. */
-export const MAX_DYNAMIC_SIZE = 0xff00_0000 * SECTOR_BYTES;
 
 const CREATOR_WINDOWS = 'win ';
 const CREATOR_VERSION = 0x000a_0000;

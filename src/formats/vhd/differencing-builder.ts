@@ -12,7 +12,8 @@ import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { DiskImage } from '../disk-image.js';
 import type { NewParentLink } from '../editable-image.js';
 import { ALIGNMENT } from './block-slots.js';
-import { encodeDynamicHeader, SECTOR_BYTES } from './dynamic-header.js';
+import { sealChecksum } from './checksum.js';
+import { encodeDynamicHeader, HEADER_FIELD, SECTOR_BYTES } from './dynamic-header.js';
 import { EditableSparseVhd } from './editable-sparse.js';
 import { encodeFooter, FOOTER_BYTES, HEADER_AFTER_FOOTER, type VhdFooter } from './footer.js';
 import {
@@ -20,7 +21,8 @@ import {
   locatorRoom,
   locatorTexts,
   type PlacedLocator,
-  writeLink,
+  writeLocators,
+  writeParent,
 } from './parent-fields.js';
 import { readFooter, readSparse } from './structures.js';
 
@@ -105,7 +107,9 @@ export async function newDifferencing(
   const entries = Math.ceil(Number(footer.currentSize) / blockSize);
   const { tableOffset, locators, end } = layOut(locatorTexts(link), entries);
   const header = encodeDynamicHeader({ offset: tableOffset, entries, blockSize });
-  writeLink(header, link, locators);
+  writeParent(header, link);
+  writeLocators(header, locators);
+  sealChecksum(header, HEADER_FIELD.checksum);
   const footerBytes = encodeFooter(footer);
   await file.write(footerBytes, 0);
   await file.write(header, HEADER_AFTER_FOOTER);

@@ -9,7 +9,7 @@ import type { ImageLayout, ParentLink } from '../disk-image.js';
 import type { NewParentLink, ResizeOptions } from '../editable-image.js';
 import { BlockWriter } from './block-writer.js';
 import { EditableVhd } from './editable-vhd.js';
-import { setParentLink } from './header-update.js';
+import { setParentLink } from './parent-update.js';
 import { resizeSparse } from './resize-sparse.js';
 import { SparseState } from './sparse-state.js';
 import type { SparseStructures } from './structures.js';

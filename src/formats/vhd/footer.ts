@@ -23,6 +23,8 @@ export const HEADER_AFTER_FOOTER = FOOTER_BYTES;
 export const DISK_TYPE = { none: 0, fixed: 2, dynamic: 3, differencing: 4 } as const;
 /** Larger sizes are refused: no VHD of that size can exist, and 2^46 leaves room for safe arithmetic. */
 export const MAX_VIRTUAL_SIZE = 64 * TiB;
+/** What Windows and XenServer accept of a dynamic or differencing disk: 2040 GiB. */
+export const MAX_DYNAMIC_SIZE = 0xff00_0000 * 512;
 
 const CHECKSUM_AT = 64;
 /** blktap's "hidden" flag, in a reserved byte. */
@@ -32,6 +34,7 @@ export const FOOTER_FIELD = {
   features: 8,
   version: 12,
   dataOffset: 16,
+  creator: 28,
   currentSize: 48,
   geometry: 56,
   diskType: 60,

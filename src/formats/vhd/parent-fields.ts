@@ -9,7 +9,6 @@
 import { roundUp } from '../../base/bytes.js';
 import { guidToBytes } from '../../base/guid.js';
 import type { NewParentLink } from '../editable-image.js';
-import { sealChecksum } from './checksum.js';
 import {
   HEADER_FIELD,
   LOCATOR_BYTES,
@@ -23,7 +22,8 @@ import { vhdTimestamp } from './timestamp.js';
 
 /** What is written behind a locator. */
 export interface LocatorText {
-  code: 'W2ru' | 'W2ku' | 'MacX';
+  /** Four characters. */
+  code: string;
   bytes: Uint8Array;
 }
 
@@ -89,23 +89,27 @@ export function locatorRoom({ bytes }: LocatorText): number {
   return roundUp(bytes.length, SECTOR_BYTES);
 }
 
-/**
- * Writes a link into a header of 1024 bytes; the locators of an earlier one go. The checksum follows.
- * Source: VHD specification 1.0, "Dynamic Disk Header Format" and "Parent Locator Entry". The data space is
- * in bytes: the specification's text says sectors, but all writers that matter store bytes.
- */
-export function writeLink(header: Uint8Array, link: NewParentLink, locators: readonly PlacedLocator[]): void {
+/** Writes id, time and name of a parent into a header of 1024 bytes. The checksum is for later. */
+export function writeParent(header: Uint8Array, link: NewParentLink): void {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   header.set(guidToBytes(link.ids[0]), HEADER_FIELD.parentUniqueId);
   view.setUint32(HEADER_FIELD.parentTimestamp, vhdTimestamp(link.modified));
   header.set(parentName(link), PARENT_NAME_AT);
+}
+
+/**
+ * Writes locators into a header of 1024 bytes; earlier ones go. The checksum is for later.
+ * Source: VHD specification 1.0, "Parent Locator Entry". The data space is in bytes: the specification's text
+ * says sectors, but all writers that matter store bytes.
+ */
+export function writeLocators(header: Uint8Array, locators: readonly PlacedLocator[]): void {
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   header.fill(0, LOCATORS_AT, LOCATORS_AT + LOCATOR_COUNT * LOCATOR_BYTES);
   for (const [index, { code, bytes, offset, room }] of locators.entries()) {
     const at = LOCATORS_AT + index * LOCATOR_BYTES;
-    header.set(Buffer.from(code, 'latin1'), at);
+    header.set(Buffer.from(code, 'latin1').subarray(0, 4), at);
     view.setUint32(at + 4, room);
     view.setUint32(at + 8, bytes.length);
     view.setBigUint64(at + 16, BigInt(offset));
   }
-  sealChecksum(header, HEADER_FIELD.checksum);
 }

@@ -11,18 +11,18 @@ import type { BlockRules, MetadataRange } from './block-place.js';
 import { BlockSpace } from './block-space.js';
 import { surveyBlocks } from './block-survey.js';
 import { vhdError } from './defects.js';
-import { HEADER_BYTES, HEADER_FIELD, headerChecksumOk } from './dynamic-header.js';
+import { decodeHeader, HEADER_BYTES, HEADER_FIELD, headerChecksumOk } from './dynamic-header.js';
 import { EditableBitmaps } from './editable-bitmaps.js';
 import { EditableTable } from './editable-table.js';
 import { FooterPair } from './footer-pair.js';
-import type { ReadableLocator } from './parent-locator.js';
+import { creatorOf, writeWindowsCreator } from './footer-size.js';
+import { type ReadableLocator, readableLocators } from './parent-locator.js';
 import type { SectorBitmap } from './sector-bitmap.js';
 import { type BlockSource, SparseReader } from './sparse-reader.js';
 import { fixedRanges, type SparseStructures } from './structures.js';
 
-/** What blktap takes for granted has a batmap, and what is written instead where there is none any more. */
+/** What blktap takes for granted has a batmap. */
 const TAPDISK = 'tap\0';
-const WINDOWS = { application: 'win ', version: 0x000a_0000 };
 
 export class SparseState implements BlockSource {
   readonly file: RandomAccessFile;
@@ -32,7 +32,7 @@ export class SparseState implements BlockSource {
   readonly bitmaps: EditableBitmaps;
   readonly reader: SparseReader;
   readonly space: BlockSpace;
-  readonly headerOffset: number;
+  headerOffset: number;
   /** The 1024 bytes as they are stored. */
   header: Uint8Array;
   virtualSize: number;
@@ -55,7 +55,8 @@ export class SparseState implements BlockSource {
     this.bitmaps = new EditableBitmaps(file, table);
     this.refreshMetadata();
     this.reader = new SparseReader(this, this.type === 'differencing' ? 'absent' : 'zero');
-    const end = Math.max(parts.end, ...this.#metadata.map((range) => range.end));
+    const rooms = this.locators.map(({ offset, room }) => Math.min(offset + room, this.footers.limit));
+    const end = Math.max(parts.end, ...this.#metadata.map((range) => range.end), ...rooms);
     this.space = new BlockSpace(file, this.footers, end, table);
   }
 
@@ -106,15 +107,23 @@ export class SparseState implements BlockSource {
     return this.bitmaps.get(block, offset);
   }
 
+  /** The header is another one, or elsewhere. */
+  adoptHeader(header: Uint8Array, offset: number): void {
+    this.header = header;
+    this.headerOffset = offset;
+    this.locators = readableLocators(decodeHeader(header), offset, this.footers.limit).locators;
+    this.refreshMetadata();
+  }
+
   /** To be called when header, table, locators or batmap have other places. */
   refreshMetadata(): void {
     this.#metadata = [
       ...fixedRanges(this.table.table, this.headerOffset),
       ...this.batmap,
-      ...this.locators.map(({ code, offset, room }) => ({
+      ...this.locators.map(({ code, offset, length }) => ({
         name: `the parent locator ${code}`,
         start: offset,
-        end: offset + room,
+        end: offset + length,
       })),
     ];
   }
@@ -136,12 +145,7 @@ export class SparseState implements BlockSource {
    * is needed, the image stops being one of blktap's: other creators' images have none.
    */
   async dropBatmap(): Promise<void> {
-    const creator = Buffer.from(this.footers.bytes.subarray(28, 32)).toString('latin1');
-    if (creator !== TAPDISK) return;
-    await this.footers.change((view, bytes) => {
-      bytes.set(Buffer.from(WINDOWS.application, 'latin1'), 28);
-      view.setUint32(32, WINDOWS.version);
-    });
+    if (creatorOf(this.footers.bytes) === TAPDISK) await this.footers.change(writeWindowsCreator);
   }
 }
 

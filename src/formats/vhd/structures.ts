@@ -24,6 +24,7 @@ import {
 } from './dynamic-header.js';
 import { DISK_TYPE, FOOTER_BYTES, FOOTER_FIELD, NO_OFFSET, type VhdFooter } from './footer.js';
 import { chooseFooter, type FooterCopy, findFooters } from './footer-search.js';
+import { CHS_CREATORS } from './footer-size.js';
 import { geometrySize } from './geometry.js';
 import { parentCandidates, type ReadableLocator, readableLocators } from './parent-locator.js';
 import { fromVhdTimestamp } from './timestamp.js';
@@ -50,8 +51,6 @@ export interface SparseStructures extends VhdStructures {
   locators: ReadableLocator[];
   parentLink: ParentLink | undefined;
 }
-
-const CHS_CREATORS = new Set(['vpc ', 'qemu']);
 
 /** Oddities of the values that do not stand in the way of reading. */
 function footerValueFindings(footer: VhdFooter, offset: number): Finding[] {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { createVhd, MAX_DYNAMIC_SIZE } from '../../../../src/formats/vhd/create.js';
+import { createVhd } from '../../../../src/formats/vhd/create.js';
 import { vhdDriver } from '../../../../src/formats/vhd/driver.js';
-import { decodeFooter } from '../../../../src/formats/vhd/footer.js';
+import { decodeFooter, MAX_DYNAMIC_SIZE } from '../../../../src/formats/vhd/footer.js';
 import { vhdTimestamp } from '../../../../src/formats/vhd/timestamp.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
 import { contentOf, createOptions, KiB, MiB, openBytes, put } from './images.js';
