@@ -140,6 +140,8 @@ export async function convertInPlace(host: Host, options: InPlaceOptions): Promi
     const done = needsNewLayout(image, type)
       ? { means: 'sharedExtents' as const, ...(await shareIntoNewLayout(host, image, options)) }
       : await change(image, options);
+    // Stored zeros are counted in units of the format, and a file may have had holes there already.
+    const freed = Math.max(0, before.allocatedBytes - (options.dryRun ? 0 : done.after.allocatedBytes));
     return {
       path,
       format: found,
@@ -148,6 +150,7 @@ export async function convertInPlace(host: Host, options: InPlaceOptions): Promi
       virtualSize,
       before,
       ...done,
+      zerosGivenBack: Math.min(done.zerosGivenBack, freed),
       dryRun: options.dryRun ?? false,
       elapsedMs: host.clock.now() - started,
       warnings: [...image.warnings],
