@@ -5,6 +5,7 @@ import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { extFreeSpace } from '../../src/guestfs/ext/free-space.js';
+import { freeByDumpe2fs } from '../support/dumpe2fs.js';
 import { fileReader, freeRangesOf, wholeVolume } from '../support/guest-disk.js';
 import { lacking } from '../support/requires.js';
 import { must } from '../support/run.js';
@@ -107,25 +108,6 @@ const MIXES: Mix[] = [
   },
   { name: 'ext4, one short last group', mib: 129, args: ['-t', 'ext4', '-b', '4096'] },
 ];
-
-/** What dumpe2fs lists as free, in bytes, neighbours joined. */
-async function freeByDumpe2fs(image: string): Promise<[number, number][]> {
-  const { stdout } = await must('dumpe2fs', [image]);
-  const size = Number(/^Block size: +(\d+)/m.exec(stdout)?.[1]);
-  // A cluster is listed by its first block.
-  const cluster = Number(/^Cluster size: +(\d+)/m.exec(stdout)?.[1] ?? size);
-  const joined: [number, number][] = [];
-  for (const [, list] of stdout.matchAll(/^ {2}Free blocks: (.+)$/gm)) {
-    for (const item of (list ?? '').split(', ')) {
-      const [first = 0, last = first] = item.split('-').map(Number);
-      const open = joined.at(-1);
-      const length = (last - first) * size + cluster;
-      if (open && open[0] + open[1] === first * size) open[1] += length;
-      else joined.push([first * size, length]);
-    }
-  }
-  return joined;
-}
 
 function empty(file: string, mib: number): void {
   writeFileSync(file, '');
