@@ -1,7 +1,7 @@
 import { type EditableSubject, editableImageSuite } from './editable-image.suite.js';
 
 const MiB = 1024 * 1024;
-const sizes = { size: 5 * MiB + 512 * 8, parentSize: 4 * MiB };
+const sizes = { size: 2.5 * MiB + 4096, parentSize: 2 * MiB };
 
 const subjects: EditableSubject[] = [
   { name: 'raw', format: 'raw', type: 'fixed', size: 3 * MiB },
