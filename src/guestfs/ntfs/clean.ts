@@ -9,7 +9,7 @@ import { KiB } from '../../base/bytes.js';
 import { reasonOf } from '../inconsistent.js';
 import { viewOf } from '../volume-bytes.js';
 import { FILE, type Mft } from './mft.js';
-import { ATTRIBUTE, attributesOf, signatureOf, undoFixUps } from './record.js';
+import { ATTRIBUTE, attributesOf, residentValue, signatureOf, undoFixUps } from './record.js';
 import { openStream, type Stream } from './stream.js';
 
 /** Bits of $VOLUME_INFORMATION's flags. */
@@ -30,9 +30,10 @@ const HIBERNATION_HEADER = 4 * KiB;
 /** Why $Volume says that the volume is not in order; undefined when it does not. */
 export async function volumeObjection(mft: Mft): Promise<string | undefined> {
   for (const attribute of attributesOf(await mft.record(FILE.volume))) {
-    if (attribute.type !== ATTRIBUTE.volumeInformation || !attribute.resident) continue;
-    if (attribute.value.length < 12) break;
-    const view = viewOf(attribute.value);
+    if (attribute.type !== ATTRIBUTE.volumeInformation || !attribute.isResident) continue;
+    const value = residentValue(attribute);
+    if (value.length < 12) break;
+    const view = viewOf(value);
     const version = `${view.getUint8(8)}.${view.getUint8(9)}`;
     if (!VERSIONS.includes(version)) return `NTFS version ${version} is not known`;
     const flags = view.getUint16(10, true);

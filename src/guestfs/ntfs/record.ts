@@ -25,41 +25,38 @@ const TRANSFORMED = 0x0001 | 0x4000 | 0x8000;
 
 export interface FileRecord {
   number: number;
+  /** The used part, fix-ups undone. */
   bytes: Uint8Array;
+  view: DataView;
   inUse: boolean;
   /** The record this one extends; 0 for a base record (and for an extension of record 0). */
   base: number;
 }
 
-interface AttributeHead {
+/** An attribute of a record; its content is decoded by `residentValue` or `nonResidentPiece`. */
+export interface Attribute {
+  record: FileRecord;
+  /** Where it begins in the record, and its length, in bytes. */
+  at: number;
+  length: number;
   type: number;
-  /** Tells attributes of a record apart. */
-  instance: number;
-  isNamed: boolean;
-  isTransformed: boolean;
+  isResident: boolean;
 }
 
-export interface ResidentAttribute extends AttributeHead {
-  resident: true;
-  value: Uint8Array;
-}
-
-export interface NonResidentAttribute extends AttributeHead {
-  resident: false;
+/** What a non-resident attribute's piece says of itself. */
+export interface Piece {
   /** Clusters of the attribute that this piece covers: the first, and the end (exclusive). */
   vcns: { first: number; end: number };
-  /** Undecoded run list. */
-  pairs: Uint8Array;
+  runs: Run[];
   /** Bytes; only in the first piece, else zeros. */
   allocated: number;
   size: number;
   initialised: number;
 }
 
-export type Attribute = ResidentAttribute | NonResidentAttribute;
-
+/** The four letters that records begin with. */
 export function signatureOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.subarray(0, 4)).toString('latin1');
+  return String.fromCharCode(bytes[0] ?? 0, bytes[1] ?? 0, bytes[2] ?? 0, bytes[3] ?? 0);
 }
 
 /**
@@ -67,7 +64,7 @@ export function signatureOf(bytes: Uint8Array): string {
  * the record was torn. (Multi-sector header: offset of the array u16 @4, its entries u16 @6.)
  */
 export function undoFixUps(record: Uint8Array): Uint8Array | undefined {
-  const bytes = Uint8Array.from(record);
+  const bytes = record.slice();
   const view = viewOf(bytes);
   const array = view.getUint16(4, true);
   const entries = view.getUint16(6, true);
@@ -99,69 +96,83 @@ export function decodeRecord(raw: Uint8Array, number: number): FileRecord {
   return {
     number,
     bytes: bytes.subarray(0, used),
+    view,
     inUse: (view.getUint16(22, true) & 1) !== 0,
     base: referenceAt(view, 32),
   };
 }
 
-function nonResident(head: AttributeHead, bytes: Uint8Array, record: number): NonResidentAttribute {
-  const view = viewOf(bytes);
-  if (bytes.length < 64) throw inconsistent(`file record ${record} has a short attribute`);
-  const first = safeU64(view, 16, 'a first cluster');
-  // −1 stands for "no clusters".
-  const last = view.getBigInt64(24, true);
-  const end = Number(last) + 1;
-  const pairs = view.getUint16(32, true);
-  if (!Number.isSafeInteger(end) || end < first || pairs < 64 || pairs >= bytes.length)
-    throw inconsistent(`file record ${record} has a damaged run list`);
-  const isFirst = first === 0;
-  const field = (at: number, what: string) => (isFirst ? safeU64(view, at, what) : 0);
-  return {
-    ...head,
-    resident: false,
-    vcns: { first, end },
-    pairs: bytes.subarray(pairs),
-    allocated: field(40, 'an allocated size'),
-    size: field(48, 'a file size'),
-    initialised: field(56, 'an initialised size'),
-  };
-}
-
 /** The attributes of a record. @throws IMAGE_CORRUPT (inconsistent) */
-export function* attributesOf({ number, bytes }: FileRecord): Generator<Attribute> {
-  const view = viewOf(bytes);
+export function* attributesOf(record: FileRecord): Generator<Attribute> {
+  const { number, view } = record;
+  const end = record.bytes.length;
   const damaged = () => inconsistent(`file record ${number} has a damaged attribute`);
   let at = view.getUint16(20, true);
   if (at < 42 || at % 8 !== 0) throw damaged();
   for (;;) {
-    if (at + 4 > bytes.length) throw damaged();
+    if (at + 4 > end) throw damaged();
     const type = view.getUint32(at, true);
     if (type === END_OF_ATTRIBUTES) return;
-    if (at + 24 > bytes.length) throw damaged();
+    if (at + 24 > end) throw damaged();
     const length = view.getUint32(at + 4, true);
-    if (length < 24 || length % 8 !== 0 || at + length > bytes.length) throw damaged();
-    const attribute = bytes.subarray(at, at + length);
-    const head: AttributeHead = {
-      type,
-      instance: view.getUint16(at + 14, true),
-      isNamed: view.getUint8(at + 9) !== 0,
-      isTransformed: (view.getUint16(at + 12, true) & TRANSFORMED) !== 0,
-    };
     const form = view.getUint8(at + 8);
-    if (form > 1) throw damaged();
-    if (form === 1) {
-      yield nonResident(head, attribute, number);
-    } else {
-      const size = view.getUint32(at + 16, true);
-      const value = view.getUint16(at + 20, true);
-      if (value < 24 || value + size > length) throw damaged();
-      yield { ...head, resident: true, value: attribute.subarray(value, value + size) };
-    }
+    if (length < 24 || length % 8 !== 0 || at + length > end || form > 1) throw damaged();
+    yield { record, at, length, type, isResident: form === 0 };
     at += length;
   }
 }
 
-/** The runs of a non-resident attribute's piece. @throws IMAGE_CORRUPT (inconsistent) */
-export function runsOf(attribute: NonResidentAttribute, clusters: number): Run[] {
-  return decodeRuns(attribute.pairs, attribute.vcns, clusters);
+/** Tells the attributes of a record apart. */
+export function instanceOf({ record, at }: Attribute): number {
+  return record.view.getUint16(at + 14, true);
+}
+
+export function isNamed({ record, at }: Attribute): boolean {
+  return record.view.getUint8(at + 9) !== 0;
+}
+
+/** Compressed, encrypted or sparse. */
+export function isTransformed({ record, at }: Attribute): boolean {
+  return (record.view.getUint16(at + 12, true) & TRANSFORMED) !== 0;
+}
+
+/** The content of a resident attribute. @throws IMAGE_CORRUPT (inconsistent) */
+export function residentValue({ record, at, length }: Attribute): Uint8Array {
+  const size = record.view.getUint32(at + 16, true);
+  const value = record.view.getUint16(at + 20, true);
+  if (value < 24 || value + size > length)
+    throw inconsistent(`file record ${record.number} has a damaged attribute`);
+  return record.bytes.subarray(at + value, at + value + size);
+}
+
+/** The first cluster that a non-resident attribute's piece covers. @throws IMAGE_CORRUPT (inconsistent) */
+export function firstVcn({ record, at, length }: Attribute): number {
+  if (length < 64) throw inconsistent(`file record ${record.number} has a short attribute`);
+  return safeU64(record.view, at + 16, 'a first cluster');
+}
+
+/**
+ * A non-resident attribute's piece. Layout: first VCN 16, last VCN 24 (−1: no clusters), run list's offset
+ * u16 32, allocated 40, size 48, initialised 56.
+ * @param clusters of the volume
+ * @throws IMAGE_CORRUPT (inconsistent)
+ */
+export function nonResidentPiece(attribute: Attribute, clusters: number): Piece {
+  const { record, at, length } = attribute;
+  const { view, bytes, number } = record;
+  const first = firstVcn(attribute);
+  const isEmpty = view.getInt32(at + 28, true) === -1 && view.getInt32(at + 24, true) === -1;
+  const end = isEmpty ? 0 : safeU64(view, at + 24, 'a last cluster') + 1;
+  const pairs = view.getUint16(at + 32, true);
+  if (end < first || pairs < 64 || pairs >= length)
+    throw inconsistent(`file record ${number} has a damaged run list`);
+  const field = (offset: number) => (first === 0 ? safeU64(view, at + offset, 'a file size') : 0);
+  const vcns = { first, end };
+  return {
+    vcns,
+    runs: decodeRuns(bytes.subarray(at + pairs, at + length), vcns, clusters),
+    allocated: field(40),
+    size: field(48),
+    initialised: field(56),
+  };
 }

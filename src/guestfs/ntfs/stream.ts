@@ -14,9 +14,14 @@ import {
   type Attribute,
   attributesOf,
   type FileRecord,
-  type NonResidentAttribute,
+  firstVcn,
+  instanceOf,
+  isNamed,
+  isTransformed,
+  nonResidentPiece,
+  type Piece,
   referenceAt,
-  runsOf,
+  residentValue,
 } from './record.js';
 import { type Run, readThroughRuns } from './runs.js';
 
@@ -57,7 +62,7 @@ function residentStream(value: Uint8Array): Stream {
   return { size: value.length, initialised: value.length, runs: [], read };
 }
 
-function checkSizes(head: NonResidentAttribute, runs: readonly Run[], clusterBytes: number): void {
+function checkSizes(head: Piece, runs: readonly Run[], clusterBytes: number): void {
   const last = runs.at(-1);
   const held = last ? (last.vcn + last.count) * clusterBytes : 0;
   if (head.allocated !== held || head.size > held || head.initialised > head.size)
@@ -85,11 +90,11 @@ function listEntries(list: Uint8Array, type: number): ListEntry[] {
 }
 
 async function readList(volume: NtfsVolume, list: Attribute): Promise<Uint8Array> {
-  if (list.resident) return list.value;
-  const runs = runsOf(list, volume.clusters);
-  checkSizes(list, runs, volume.clusterBytes);
-  if (list.size > MAX_ATTRIBUTE_LIST) throw inconsistent('an attribute list is too long');
-  return readThroughRuns(volume.read, runs, volume.clusterBytes)(0, list.size);
+  if (list.isResident) return residentValue(list);
+  const piece = nonResidentPiece(list, volume.clusters);
+  checkSizes(piece, piece.runs, volume.clusterBytes);
+  if (piece.size > MAX_ATTRIBUTE_LIST) throw inconsistent('an attribute list is too long');
+  return readThroughRuns(volume.read, piece.runs, volume.clusterBytes)(0, piece.size);
 }
 
 /** The piece of an attribute that a list entry names. */
@@ -103,7 +108,7 @@ async function pieceOf(
   if (record !== base && (!record.inUse || record.base !== base.number))
     throw inconsistent(`file record ${entry.record} does not belong to file ${base.number}`);
   for (const attribute of attributesOf(record))
-    if (attribute.type === type && !attribute.isNamed && attribute.instance === entry.instance)
+    if (attribute.type === type && !isNamed(attribute) && instanceOf(attribute) === entry.instance)
       return attribute;
   throw inconsistent(`file record ${entry.record} lacks an attribute`);
 }
@@ -114,20 +119,20 @@ async function* pieces(volume: NtfsVolume, base: FileRecord, type: number): Asyn
   let first: Attribute | undefined;
   for (const attribute of attributesOf(base)) {
     if (attribute.type === ATTRIBUTE.attributeList) list = attribute;
-    else if (attribute.type === type && !attribute.isNamed) first ??= attribute;
+    else if (attribute.type === type && !isNamed(attribute)) first ??= attribute;
   }
   if (!list) {
     if (first) yield first;
     return;
   }
   // The first piece of $MFT is what its other records are found by, so it is taken before the list is read.
-  if (first && (first.resident || first.vcns.first === 0)) yield first;
+  if (first && (first.isResident || firstVcn(first) === 0)) yield first;
   else first = undefined;
   const entries = listEntries(await readList(volume, list), type);
   entries.sort((a, b) => a.lowestVcn - b.lowestVcn);
   for (const [index, entry] of entries.entries()) {
     const piece = await pieceOf(volume, base, type, entry);
-    if (index === 0 && first && piece.instance === first.instance && entry.record === base.number) continue;
+    if (index === 0 && first && piece.record === base && piece.at === first.at) continue;
     yield piece;
   }
 }
@@ -143,18 +148,19 @@ export async function openStream(
   type: number,
   runs: Run[] = [],
 ): Promise<Stream | undefined> {
-  let head: NonResidentAttribute | undefined;
+  let head: Piece | undefined;
   let end = 0;
-  for await (const piece of pieces(volume, base, type)) {
-    if (piece.isTransformed) throw inconsistent('a system file is compressed, encrypted or sparse');
-    if (piece.resident) {
+  for await (const attribute of pieces(volume, base, type)) {
+    if (isTransformed(attribute)) throw inconsistent('a system file is compressed, encrypted or sparse');
+    if (attribute.isResident) {
       if (head) throw inconsistent('a file is both resident and not');
-      return residentStream(piece.value);
+      return residentStream(residentValue(attribute));
     }
+    const piece = nonResidentPiece(attribute, volume.clusters);
     if (piece.vcns.first !== end) throw inconsistent('the pieces of a file do not fit together');
     head ??= piece;
     end = piece.vcns.end;
-    runs.push(...runsOf(piece, volume.clusters));
+    runs.push(...piece.runs);
   }
   if (!head) return undefined;
   checkSizes(head, runs, volume.clusterBytes);

@@ -12,12 +12,13 @@ import { PagedBytes, viewOf } from '../volume-bytes.js';
 import { FILE, type Mft } from './mft.js';
 import {
   ATTRIBUTE,
+  type Attribute,
   attributesOf,
   decodeRecord,
   type FileRecord,
-  type ResidentAttribute,
+  nonResidentPiece,
   referenceAt,
-  runsOf,
+  residentValue,
   signatureOf,
 } from './record.js';
 import type { Stream } from './stream.js';
@@ -33,25 +34,25 @@ export interface FilesSeen {
 }
 
 /** $FILE_NAME: folder 0, length of the name in UTF-16 units 64, name 66. */
-function isHibernationFile({ value }: ResidentAttribute): boolean {
+function isHibernationFile(attribute: Attribute): boolean {
+  if (attribute.type !== ATTRIBUTE.fileName || !attribute.isResident) return false;
+  const value = residentValue(attribute);
   const view = viewOf(value);
   if (value.length < 66 || referenceAt(view, 0) !== FILE.root) return false;
   const name = Buffer.from(value.subarray(66, 66 + view.getUint8(64) * 2)).toString('utf16le');
   return name.toLowerCase() === 'hiberfil.sys';
 }
 
-function hibernationFiles(record: FileRecord): number[] {
-  for (const attribute of attributesOf(record))
-    if (attribute.resident && attribute.type === ATTRIBUTE.fileName && isHibernationFile(attribute))
-      return [record.base === 0 ? record.number : record.base];
-  return [];
+/** The file that a record belongs to. */
+function fileOf({ number, base }: FileRecord): number {
+  return base === 0 ? number : base;
 }
 
 async function checkRecord(mft: Mft, record: FileRecord, bitmap: PagedBytes, seen: FilesSeen): Promise<void> {
-  seen.hibernation.push(...hibernationFiles(record));
   for (const attribute of attributesOf(record)) {
-    if (attribute.resident) continue;
-    for (const { lcn, count } of runsOf(attribute, mft.clusters)) {
+    if (isHibernationFile(attribute)) seen.hibernation.push(fileOf(record));
+    if (attribute.isResident) continue;
+    for (const { lcn, count } of nonResidentPiece(attribute, mft.clusters).runs) {
       if (lcn === undefined) continue;
       if (!(await allUsed(bitmap, { start: lcn, count })))
         throw inconsistent(`file record ${record.number} holds clusters that $Bitmap calls free`);
@@ -108,7 +109,10 @@ export async function findHibernationFiles(mft: Mft): Promise<number[]> {
   const found: number[] = [];
   for await (const stored of storedRecords(mft)) {
     try {
-      if (isUsed(stored)) found.push(...hibernationFiles(decodeRecord(stored.bytes, stored.number)));
+      if (!isUsed(stored)) continue;
+      const record = decodeRecord(stored.bytes, stored.number);
+      for (const attribute of attributesOf(record))
+        if (isHibernationFile(attribute)) found.push(fileOf(record));
     } catch (error) {
       if (reasonOf(error) === undefined) throw error;
     }
