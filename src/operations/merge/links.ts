@@ -3,12 +3,15 @@
  *
  * Invariants: at every instant the child's chain leads to the target, whichever id that has: before the
  * target gets another id, the image above it accepts both. Afterwards the child depends on the target
- * directly. An image between them shows something else now, because the target beneath it changed: where
- * an id stands for contents (VHDX) it goes back to the id that the target had, so that nobody takes it for
- * what it was. Nothing is removed before the target is durable, and the child last.
+ * directly. An image between them shows something else now, because the target beneath it changed: it gets
+ * an id for its parent that no image has, or that of the target as it was (VHDX), so that nobody takes it
+ * for what it was or merges it once more. Nothing is removed before the target is durable, the child last.
  */
-import type { FileSystem } from '../../io/file-system.js';
+import { randomGuid } from '../../base/random.js';
+import type { EditableImage } from '../../formats/editable-image.js';
+import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
+import { forgetLeftovers, recordLeftovers } from './leftovers.js';
 import type { OpenImages } from './open.js';
 import type { MergePlan } from './plan.js';
 
@@ -19,17 +22,27 @@ export async function announce({ above, target }: OpenImages, { nextId }: MergeP
   await above.setParent(parentLinkTo(above.file.path, target, nextId));
 }
 
-/** After everything is durable in the target. Answers which images are not any more what they were. */
-export async function settle(images: OpenImages, plan: MergePlan): Promise<string[]> {
-  const { child, above, target } = images;
+/** Cuts an image off whose parent is not any more what it was made over. */
+async function orphan(host: Host, image: EditableImage, target: EditableImage): Promise<void> {
+  const [made] = image.parentLink?.acceptedIds ?? [];
+  const id = made === undefined || made === target.linkId ? randomGuid(host.random) : made;
+  await image.setParent({ ...parentLinkTo(image.file.path, target), ids: [id] });
+}
+
+/** After everything is durable in the target: the links are as they are to stay. */
+export async function settle(host: Host, images: OpenImages, plan: MergePlan): Promise<void> {
+  const { child, lowest, target } = images;
+  const { fileSystem } = host;
+  if (plan.merged.length > 1) await recordLeftovers(fileSystem, child.file.path, target, plan.between);
   for (const image of [...images.dependents, child]) {
     await image.setParent(parentLinkTo(image.file.path, target));
   }
-  const between = plan.merged.slice(1);
-  const [before] = plan.acceptedIds;
-  if (above === child || target.linkId === before || before === undefined) return between;
-  await above.setParent({ ...parentLinkTo(above.file.path, target), ids: [before] });
-  return between;
+  if (lowest) await orphan(host, lowest, target);
+}
+
+/** What `removeMerged` removes, in this order. */
+export function removals({ merged, between }: MergePlan): string[] {
+  return [...between.map(({ path }) => path).reverse(), ...merged.slice(0, 1)];
 }
 
 /**
@@ -37,16 +50,16 @@ export async function settle(images: OpenImages, plan: MergePlan): Promise<strin
  * opened, and the child last, because until then it is the way to finish. They must be closed.
  * @throws IN_USE when somebody has taken one of them since, PERMISSION_DENIED
  */
-export async function removeMerged(fileSystem: FileSystem, { merged }: MergePlan): Promise<string[]> {
-  const removed: string[] = [];
-  for (const path of [...merged].reverse()) {
+export async function removeMerged({ fileSystem }: Host, plan: MergePlan): Promise<string[]> {
+  const removed = removals(plan);
+  for (const [index, path] of removed.entries()) {
     const lock = await fileSystem.lock(path);
     try {
+      if (index === removed.length - 1) await forgetLeftovers(fileSystem, path);
       await fileSystem.remove(path);
     } finally {
       await lock.release();
     }
-    removed.push(path);
   }
   return removed;
 }

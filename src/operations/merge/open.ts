@@ -6,6 +6,7 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { EditableImage } from '../../formats/editable-image.js';
+import { heldBy } from '../../io/foreign-holder.js';
 import { type Editing, openForEditing } from '../editing.js';
 import type { Host } from '../host.js';
 import type { MergePlan } from './plan.js';
@@ -14,6 +15,8 @@ export interface OpenImages {
   child: EditableImage;
   /** The image whose parent the target is; the child itself when only that is merged. */
   above: EditableImage;
+  /** The last of the images between child and target, or of what an interrupted merge left of such. */
+  lowest: EditableImage | undefined;
   target: EditableImage;
   /** Images that depend on the child. */
   dependents: readonly EditableImage[];
@@ -29,7 +32,7 @@ function changed(path: string): VhdkitError {
 }
 
 /** @throws SOURCE_CHANGED */
-function assertAsPlanned({ child, above, target }: Omit<OpenImages, 'close'>, plan: MergePlan): void {
+function assertAsPlanned({ child, above, target }: OpenImages, plan: MergePlan): void {
   if (child.virtualSize !== plan.virtualSize) throw changed(child.file.path);
   if (target.linkId !== plan.targetId) throw changed(target.file.path);
   const ids = above.parentLink?.acceptedIds ?? [];
@@ -39,12 +42,7 @@ function assertAsPlanned({ child, above, target }: Omit<OpenImages, 'close'>, pl
 /** @throws IN_USE with the holder's process id */
 async function assertNotHeld({ fileSystem }: Host, path: string): Promise<void> {
   const holder = await fileSystem.holder(path);
-  if (!holder) return;
-  throw new VhdkitError('IN_USE', `${path} is in use by process ${holder.pid} on ${holder.host}`, {
-    operation: 'open images',
-    context: { path, pid: holder.pid, host: holder.host },
-    hint: 'Wait for it to end, then try again.',
-  });
+  if (holder) throw heldBy(path, holder);
 }
 
 /** @throws IN_USE with the owner's process id, PERMISSION_DENIED, SOURCE_CHANGED, what opening an image throws */
@@ -56,21 +54,29 @@ export async function openImages(host: Host, plan: MergePlan): Promise<OpenImage
     return editing.image;
   };
   const close = async (): Promise<void> => {
-    for (const editing of open.splice(0).reverse()) await editing.close();
+    let failure: unknown;
+    for (const editing of open.splice(0).reverse()) {
+      await editing.close().catch((error: unknown) => {
+        failure ??= error;
+      });
+    }
+    if (failure !== undefined) throw failure;
   };
   try {
-    const [top, ...rest] = plan.merged;
-    const child = await edit(top ?? plan.target);
-    const last = rest.pop();
-    const above = last === undefined ? child : await edit(last);
+    const [top = plan.target, ...rest] = plan.merged;
+    const child = await edit(top);
+    const last = plan.between.at(-1)?.path;
+    const lowest = last === undefined ? undefined : await edit(last);
+    const above = rest.length > 0 && lowest ? lowest : child;
     const target = await edit(plan.target, plan.nextId);
-    for (const path of rest) await assertNotHeld(host, path);
+    for (const { path } of plan.between.slice(0, -1)) await assertNotHeld(host, path);
     const dependents: EditableImage[] = [];
     for (const path of plan.dependents) dependents.push(await edit(path));
-    assertAsPlanned({ child, above, target, dependents }, plan);
-    return { child, above, target, dependents, close };
+    const images = { child, above, lowest, target, dependents, close };
+    assertAsPlanned(images, plan);
+    return images;
   } catch (error) {
-    await close();
+    await close().catch(() => undefined);
     throw error;
   }
 }

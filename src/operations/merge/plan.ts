@@ -14,11 +14,14 @@ import { sameFile } from '../../io/file-system.js';
 import { assertNoChildren, findChildren } from '../children.js';
 import { examine } from '../convert/plan.js';
 import type { Host } from '../host.js';
+import { findLeftovers } from './leftovers.js';
 import type { MergeOptions } from './types.js';
 
 export interface MergePlan {
   /** Paths of the images to merge, top first; each is the parent of the one before, the target of the last. */
   merged: readonly string[];
+  /** Those of them that are neither child nor target, and what an interrupted merge left of such; top first. */
+  between: readonly { path: string; id: string }[];
   target: string;
   /** The id that the target has now. */
   targetId: string | undefined;
@@ -32,6 +35,10 @@ export interface MergePlan {
   /** Images that depend on the child, and are to depend on the target when the child is gone. */
   dependents: readonly string[];
   warnings: Finding[];
+}
+
+function known(image: DiskImage): { path: string; id: string } {
+  return { path: image.file.path, id: image.linkId ?? '' };
 }
 
 function invalid(path: string, message: string, hint: string): VhdkitError {
@@ -82,6 +89,10 @@ function assertFiles(images: readonly DiskImage[]): void {
   });
 }
 
+function placesOf(images: readonly DiskImage[]): string[] {
+  return [...new Set(images.map((image) => dirname(image.file.path)))];
+}
+
 /**
  * Refuses a merge that others would notice; with `force`, says who they are.
  * The target changes, and with it what the images between it and the child show.
@@ -89,14 +100,15 @@ function assertFiles(images: readonly DiskImage[]): void {
 async function otherChildren(
   host: Host,
   images: readonly DiskImage[],
-  places: readonly string[],
+  left: readonly string[],
   force: boolean,
 ): Promise<Finding[]> {
+  const places = placesOf(images);
   const warnings: Finding[] = [];
   for (const [index, image] of images.entries()) {
     const above = images[index - 1];
     if (!above) continue;
-    const others = await findChildren(host, image, places, [above.file.path]);
+    const others = await findChildren(host, image, places, [above.file.path, ...left]);
     if (!force) {
       assertNoChildren(image, others, 'Merge them first, or use --force if they are not needed any more.');
     }
@@ -136,12 +148,14 @@ export async function planMerge(host: Host, options: MergeOptions): Promise<Merg
     const target = images[index] as DiskImage;
     assertFiles(images);
     const warnings = await examine(chain);
-    const places = [...new Set(images.map((image) => dirname(image.file.path)))];
-    warnings.push(...(await otherChildren(host, images, places, options.force ?? false)));
-    const dependents = options.delete ? await findChildren(host, chain.top, places) : [];
+    const left = index > 1 ? [] : await findLeftovers(host.fileSystem, options.child, target);
+    const leftPaths = left.map(({ path }) => path);
+    warnings.push(...(await otherChildren(host, images, leftPaths, options.force ?? false)));
+    const dependents = options.delete ? await findChildren(host, chain.top, placesOf(images), leftPaths) : [];
     const acceptedIds = merged.at(-1)?.parentLink?.acceptedIds ?? [];
     return {
       merged: merged.map((image) => image.file.path),
+      between: index > 1 ? merged.slice(1).map(known) : left,
       target: target.file.path,
       targetId: target.linkId,
       nextId: nextIdFor(host, target, acceptedIds),
