@@ -111,9 +111,9 @@ describe('damage to an exFAT volume', () => {
         if (result) read += 1;
         expect(result?.lost).toBeUndefined();
       }),
-      { seed: 5, numRuns: 1500 },
+      { seed: 5, numRuns: 700 },
     );
-    expect(read).toBeGreaterThan(50);
+    expect(read).toBeGreaterThan(20);
   });
 
   it('never gives back a used cluster: file entries with a checksum that fits', async () => {
