@@ -7,11 +7,11 @@
  *
  * Not here: whether other images depend on the top (children.ts).
  */
-import { VhdkitError } from '../base/errors.js';
 import { Chain, openChain } from '../formats/chain.js';
 import type { DiskImage } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import type { FileSystem } from '../io/file-system.js';
+import { heldBy } from '../io/foreign-holder.js';
 import { type EditOptions, openForEditing } from './editing.js';
 import type { Host } from './host.js';
 
@@ -30,13 +30,7 @@ export interface EditableChain {
 export async function assertNotHeld(fileSystem: FileSystem, images: readonly DiskImage[]): Promise<void> {
   for (const { file } of images) {
     const holder = await fileSystem.holder(file.path);
-    if (!holder) continue;
-    const { pid, host } = holder;
-    throw new VhdkitError('IN_USE', `${file.path} is in use by process ${pid} on ${host}`, {
-      operation: 'open parent image',
-      context: { path: file.path, pid, host },
-      hint: 'Wait for it to end: the parent must not change meanwhile.',
-    });
+    if (holder) throw heldBy(file.path, holder);
   }
 }
 

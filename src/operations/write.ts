@@ -8,6 +8,7 @@
  *
  * Not here: which descriptor the bytes come from.
  */
+import { dirname } from 'node:path';
 import { KiB } from '../base/bytes.js';
 import { isVhdkitError, throwIfAborted, VhdkitError } from '../base/errors.js';
 import { nonZeroRuns } from '../base/zeros.js';
@@ -76,7 +77,7 @@ export async function write(host: Host, options: WriteOptions): Promise<WriteRes
     assertFits(top, offset, expected);
     if (!options.force) {
       const hint = 'Write to a child instead, or use --force if the children are to be given up.';
-      assertNoChildren(top, await findChildren(host, top), hint);
+      assertNoChildren(top, await findChildren(host, top, await foldersOf(host, path)), hint);
     }
     const length = dryRun ? (expected ?? null) : await new Pour(opened, offset, expected, options).run();
     return {
@@ -95,6 +96,12 @@ export async function write(host: Host, options: WriteOptions): Promise<WriteRes
   }
 }
 
+/** Where children are looked for: beside the name given, and beside the file that it leads to. */
+async function foldersOf({ fileSystem }: Host, path: string): Promise<string[]> {
+  const real = (await fileSystem.realPath?.(path)) ?? path;
+  return [...new Set([dirname(path), dirname(real)])];
+}
+
 /** Bytes that will be written, where that is known. @throws INVALID_ARGUMENT when the stream has fewer */
 function expectedLength({ path, length, inputLength }: WriteOptions): number | undefined {
   if (length === undefined) return inputLength;
@@ -102,6 +109,7 @@ function expectedLength({ path, length, inputLength }: WriteOptions): number | u
     throw new VhdkitError('INVALID_ARGUMENT', 'There is nothing to write: --length is 0', {
       operation: 'write disk',
       context: { path, length },
+      hint: 'Leave --length out to write all of stdin.',
     });
   }
   if (inputLength === undefined || inputLength >= length) return length;

@@ -82,6 +82,15 @@ export async function assertNoLoopAsFarAsKnown(
   }
 }
 
+/**
+ * Where the child itself lies, whatever link led to it: relative paths begin there for everybody who opens
+ * it by its own name.
+ */
+export async function placeOf(fileSystem: FileSystem, child: DiskImage): Promise<string> {
+  const { path } = child.file;
+  return (await fileSystem.realPath?.(path)) ?? path;
+}
+
 /** What is odd about a parent that is taken all the same. */
 export function remarks(child: DiskImage, parent: DiskImage): Finding[] {
   const found: Finding[] = [];

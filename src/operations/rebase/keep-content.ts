@@ -23,7 +23,7 @@ import type { BytesMoved } from '../../offload/transfer-types.js';
 import { assertNotHeld, type EditableChain, openEditableChain } from '../editable-chain.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
-import { assertDifferencing, assertFits, assertNoLoop, remarks } from './candidate.js';
+import { assertDifferencing, assertFits, assertNoLoop, placeOf, remarks } from './candidate.js';
 import { Differences } from './differences.js';
 import type { RebaseOptions, RebaseResult } from './types.js';
 
@@ -58,7 +58,7 @@ export async function keepContent(host: Host, options: Options): Promise<RebaseR
         await child.flush();
         watch.assertUnchanged();
         throwIfAborted(options.signal, 'rebase');
-        await child.setParent(parentLinkTo(path, target.top));
+        await child.setParent(parentLinkTo(await placeOf(host.fileSystem, child), target.top));
       }
       return {
         path,

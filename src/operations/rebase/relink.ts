@@ -17,7 +17,7 @@ import { type FileSystem, sameFile } from '../../io/file-system.js';
 import { openForEditing } from '../editing.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
-import { assertDifferencing, assertFits, assertNoLoopAsFarAsKnown, remarks } from './candidate.js';
+import { assertDifferencing, assertFits, assertNoLoopAsFarAsKnown, placeOf, remarks } from './candidate.js';
 import type { RebaseOptions, RebaseResult } from './types.js';
 
 /** Throws as `rebase` does. */
@@ -37,7 +37,9 @@ export async function relink(host: Host, options: RebaseOptions): Promise<Rebase
       if (!idMatched && !options.ignoreIdMismatch) throw mismatch(child, parent);
       const previousParent = child.parentLink?.candidates[0]?.path ?? '';
       const linkChanged = !idMatched || !(await isUpToDate(fileSystem, child, parent));
-      if (linkChanged && !dryRun) await child.setParent(parentLinkTo(path, parent));
+      if (linkChanged && !dryRun) {
+        await child.setParent(parentLinkTo(await placeOf(fileSystem, child), parent));
+      }
       return {
         path,
         format: child.format,
@@ -156,7 +158,7 @@ function ignored(child: DiskImage, parent: DiskImage): Finding {
 /** True when all stored paths that mean anything here lead to the parent, and there is one. */
 async function isUpToDate(fileSystem: FileSystem, child: DiskImage, parent: DiskImage): Promise<boolean> {
   const wanted = await fileSystem.identity(parent.file.path);
-  const folder = dirname(child.file.path);
+  const folder = dirname(await placeOf(fileSystem, child));
   let known = 0;
   for (const candidate of child.parentLink?.candidates ?? []) {
     const path = firstChoice([candidate], folder, sep === '\\');

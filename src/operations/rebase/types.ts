@@ -28,7 +28,7 @@ export interface RebaseResult {
   /** Where the child said its parent was, as stored; with content kept, where that was found. */
   previousParent: string;
   relink: boolean;
-  /** False when the link was right already, and nothing was written. */
+  /** False when the child had this parent already (with `relink`: by the right paths, so nothing was written). */
   linkChanged: boolean;
   /** False when the child had to be told to accept another parent than it was made from. */
   idMatched: boolean;
