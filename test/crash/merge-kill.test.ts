@@ -24,7 +24,7 @@ function shape(format: 'vhd' | 'vhdx'): ChainShape {
     Array.from({ length: 24 }, (_, index) => ({
       kind: 'write' as const,
       at: from + index / 25,
-      sectors: SECTORS / 50,
+      sectors: Math.floor(SECTORS / 50),
       fill: fill + index,
     }));
   const links = [runs(1, 0), runs(100, 0.01), runs(200, 0.005)].map((steps) => ({ growth: 0, steps }));
