@@ -14,8 +14,9 @@ import type { Host } from '../../src/operations/host.js';
 import { CrashDisk, type CrashState } from './crash-disk.js';
 
 export const MiB = 1024 * 1024;
-export const IMAGE = 'image';
-const PARENT = 'parent';
+/** Named as images that can have parents are: whatever its format, content decides. */
+export const IMAGE = 'image.avhd';
+export const PARENT = 'parent.vhd';
 
 export interface ImageKind {
   format: FormatId;
