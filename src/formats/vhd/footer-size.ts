@@ -18,10 +18,15 @@ export function creatorOf(footer: Uint8Array): string {
   return Buffer.from(footer.subarray(FOOTER_FIELD.creator, FOOTER_FIELD.creator + 4)).toString('latin1');
 }
 
-/** Writes current size and geometry; the original size stays. For `FooterPair.change`. */
+/**
+ * Writes size and geometry. For `FooterPair.change`. The original size follows the current one: to the
+ * specification it is information only, but libvhdi takes it for the size of the disk, and vhd-lib refuses
+ * disks that are smaller than it.
+ */
 export function writeSize(virtualSize: number): (view: DataView, bytes: Uint8Array) => void {
   const geometry = geometryOf(virtualSize);
   return (view, bytes) => {
+    view.setBigUint64(FOOTER_FIELD.originalSize, BigInt(virtualSize));
     view.setBigUint64(FOOTER_FIELD.currentSize, BigInt(virtualSize));
     view.setUint16(FOOTER_FIELD.geometry, geometry.cylinders);
     view.setUint8(FOOTER_FIELD.geometry + 2, geometry.heads);

@@ -35,6 +35,7 @@ export const FOOTER_FIELD = {
   version: 12,
   dataOffset: 16,
   creator: 28,
+  originalSize: 40,
   currentSize: 48,
   geometry: 56,
   diskType: 60,

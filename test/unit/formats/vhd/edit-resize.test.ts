@@ -78,7 +78,7 @@ describe('VHDs of another size', () => {
       expect(await complaints(bytes)).toEqual([]);
       const footer = decodeFooter(bytes.subarray(bytes.length - 512));
       expect(footer.currentSize).toBe(BigInt(each.to));
-      expect(footer.originalSize).toBe(BigInt(each.from));
+      expect(footer.originalSize).toBe(BigInt(each.to));
       expect(footer.geometry).toEqual(geometryOf(each.to));
       if (each.type === 'fixed') expect(bytes.length).toBe(each.to + 512);
       else {
