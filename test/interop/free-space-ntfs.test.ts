@@ -92,11 +92,11 @@ interface Mix {
 
 const MIXES: Mix[] = [
   { name: 'clusters of 512 bytes', mib: 40, args: ['-c', '512'], files: 400, largest: 40_000 },
-  { name: 'clusters of 4 KiB', mib: 200, args: ['-c', '4096'], files: 300, largest: 200_000 },
+  { name: 'clusters of 4 KiB', mib: 100, args: ['-c', '4096'], files: 300, largest: 200_000 },
   { name: 'sectors of 4 KiB', mib: 100, args: ['-s', '4096', '-c', '4096'], files: 200, largest: 100_000 },
   { name: 'sectors of 2 KiB', mib: 100, args: ['-s', '2048', '-c', '8192'], files: 200, largest: 100_000 },
-  { name: 'clusters of 64 KiB', mib: 300, args: ['-c', '65536'], files: 100, largest: 400_000 },
-  { name: 'clusters of 256 KiB', mib: 600, args: ['-c', '262144'], files: 60, largest: 900_000 },
+  { name: 'clusters of 64 KiB', mib: 120, args: ['-c', '65536'], files: 100, largest: 400_000 },
+  { name: 'clusters of 256 KiB', mib: 150, args: ['-c', '262144'], files: 60, largest: 900_000 },
 ];
 
 describe.skipIf(lacksMount)(`free space of NTFS${lacksMount}`, () => {
@@ -120,7 +120,7 @@ describe.skipIf(lacksMount)(`free space of NTFS${lacksMount}`, () => {
 
   it('a table in many pieces, with an attribute list', async () => {
     const image = path.join(testFolder('ntfs'), 'image');
-    sparseFile(image, 9 * MIB);
+    sparseFile(image, 10 * MIB);
     await must('mkntfs', ['-q', '-F', '-Q', '-c', '512', '-z', '1', image]);
     const hashes = await mounted(image, fragmentTable);
     const records = await must('ntfsinfo', ['-i', '0', image]);
