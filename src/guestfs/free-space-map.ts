@@ -17,12 +17,14 @@ import type { ReadBytes, TableSectorSize } from './partition-table.js';
 import { opaqueKind, weakKind } from './signatures.js';
 import { swapFreeSpace } from './swap/free-space.js';
 import { type FoundVolume, findVolumes } from './volumes.js';
+import { xfsFreeSpace } from './xfs/free-space.js';
 
 const READERS: readonly FreeSpaceReader[] = [
   extFreeSpace,
   ntfsFreeSpace,
   fatFreeSpace,
   exfatFreeSpace,
+  xfsFreeSpace,
   swapFreeSpace,
 ];
 
