@@ -4,6 +4,7 @@
  * Invariant: a parent is accepted by id only (`acceptedIds`), never by path; a zero GUID never matches.
  * Paths are handed on as stored; translating and trying them is the chain's task.
  */
+import { VhdkitError } from '../../base/errors.js';
 import { NIL_GUID, normalizeGuid } from '../../base/guid.js';
 import type { ParentCandidate, ParentLink } from '../disk-image.js';
 import type { NewParentLink } from '../editable-image.js';
@@ -108,31 +109,36 @@ const WINDOWS_ABSOLUTE = /^(?:[a-zA-Z]:[\\/]|\\\\)/;
 /**
  * What a locator says about a parent, in the order that the specification lists the keys.
  *
- * Paths are Windows paths whatever the host is (MS-VHDX 2.6.2.6.3): relative ones begin with `.\` or `..\`,
- * absolute ones with `\\?\`. An absolute POSIX path has no place in them, since `absolute_win32_path` must be a
- * Windows path; on such hosts the relative path, which always exists there, is all that is stored.
+ * Paths are written as Windows writes them whatever the host is (MS-VHDX 2.6.2.6.3): relative ones begin with
+ * `.\` or `..\`, absolute ones with `\\?\`. An absolute POSIX path keeps its names and gets backslashes
+ * (`\images\parent.vhdx`, the root of some drive): Windows looks there only when the relative path failed,
+ * and libvhdi takes the parent's name from this key alone.
+ * @throws INVALID_ARGUMENT when no path can be stored (POSIX names with backslashes)
  */
 export function locatorPairs(link: NewParentLink): Map<string, string> {
   const [first, second] = link.ids;
   const pairs = new Map([['parent_linkage', `{${first}}`]]);
   if (second !== undefined) pairs.set('parent_linkage2', `{${second}}`);
   const isWindows = WINDOWS_ABSOLUTE.test(link.absolutePath);
-  const relative = link.relativePath && windowsRelative(link.relativePath, isWindows);
-  if (relative) pairs.set('relative_path', relative);
-  if (isWindows) pairs.set('absolute_win32_path', extendedPath(link.absolutePath));
-  return pairs;
+  const relative = link.relativePath && withBackslashes(link.relativePath, isWindows);
+  if (relative) pairs.set('relative_path', /^\.\.?\\/.test(relative) ? relative : `.\\${relative}`);
+  const absolute = withBackslashes(link.absolutePath, isWindows);
+  if (absolute) pairs.set('absolute_win32_path', isWindows ? extendedPath(absolute) : absolute);
+  if (relative || absolute) return pairs;
+  throw new VhdkitError('INVALID_ARGUMENT', `A VHDX can't name ${link.absolutePath} as its parent`, {
+    operation: 'link parent',
+    context: { path: link.absolutePath },
+    hint: 'Give the parent a name without backslashes.',
+  });
 }
 
 /** Undefined for a POSIX name with a backslash in it, which would come out as another path. */
-function windowsRelative(path: string, isWindows: boolean): string | undefined {
-  if (!isWindows && path.includes('\\')) return undefined;
-  const text = path.replaceAll('/', '\\');
-  return /^\.\.?\\/.test(text) ? text : `.\\${text}`;
+function withBackslashes(path: string, isWindows: boolean): string | undefined {
+  return !isWindows && path.includes('\\') ? undefined : path.replaceAll('/', '\\');
 }
 
 /** The form that is not limited in length: `\\?\C:\…`, `\\?\UNC\server\…`. */
 function extendedPath(path: string): string {
-  const text = path.replaceAll('/', '\\');
-  if (text.startsWith('\\\\?\\')) return text;
-  return text.startsWith('\\\\') ? `\\\\?\\UNC${text.slice(1)}` : `\\\\?\\${text}`;
+  if (path.startsWith('\\\\?\\')) return path;
+  return path.startsWith('\\\\') ? `\\\\?\\UNC${path.slice(1)}` : `\\\\?\\${path}`;
 }

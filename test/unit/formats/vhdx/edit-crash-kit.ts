@@ -32,6 +32,8 @@ export interface CrashedState extends Instant {
 
 /** `durable`: a step after which everything before it must be there. */
 export const durable = (step: Step): { step: Step; isDurable: true } => ({ step, isDurable: true });
+/** A new session; what was not flushed is lost, so it comes after a flush. */
+export const REOPEN = 'reopen';
 export const flush = durable((image) => image.flush());
 
 export class CrashScenario {
@@ -42,12 +44,18 @@ export class CrashScenario {
     this.#disk = new CrashDisk([[NAME, image]]);
   }
 
-  async run(steps: readonly (Step | { step: Step; isDurable: true })[]): Promise<this> {
-    const file = await this.#disk.fileSystem().open(NAME, { writable: true });
-    const image = await editVhdx(file, access);
+  async run(steps: readonly (Step | { step: Step; isDurable: true } | typeof REOPEN)[]): Promise<this> {
+    const open = async (): Promise<EditableVhdx> =>
+      editVhdx(await this.#disk.fileSystem().open(NAME, { writable: true }), access);
+    let image = await open();
     this.#disk.start();
     this.#moments.push({ content: await contentOf(image), operations: 0, isDurable: true });
     for (const each of steps) {
+      if (each === REOPEN) {
+        await image.close();
+        image = await open();
+        continue;
+      }
       const step = typeof each === 'function' ? each : each.step;
       await step(image);
       const isDurable = typeof each !== 'function';

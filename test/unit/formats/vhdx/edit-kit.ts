@@ -144,6 +144,7 @@ export async function newImage(
   type: CreateImageOptions['type'],
   virtualSize: number,
   logicalSectorSize: 512 | 4096 = 512,
+  parent: NonNullable<CreateImageOptions['parent']> = PARENT,
 ): Promise<MemoryFile> {
   const file = new MemoryFile();
   const image = await vhdxDriver.create(keptOpen(file), {
@@ -153,7 +154,7 @@ export async function newImage(
     blockSize: MiB,
     clock: { now: () => 0 },
     random: systemRandom,
-    ...(type === 'differencing' ? { parent: PARENT } : {}),
+    ...(type === 'differencing' ? { parent } : {}),
   });
   await image.flush();
   await image.close();

@@ -101,9 +101,17 @@ describe('another parent', () => {
     const before = image.linkId;
     for (const name of ['p.vhdx', `${'long/'.repeat(300)}p.vhdx`, '../p.vhdx']) {
       for (const accepted of [[ids[0]] as const, ids]) {
-        await image.setParent({ ids: accepted, absolutePath: '/x', relativePath: name, modified: 0 });
+        await image.setParent({
+          ids: accepted,
+          absolutePath: '/images/p.vhdx',
+          relativePath: name,
+          modified: 0,
+        });
         const stored = name.replaceAll('/', '\\');
-        const candidates = [{ source: 'relative_path', path: stored.replace(/^(?!\.)/, '.\\') }];
+        const candidates = [
+          { source: 'relative_path', path: stored.replace(/^(?!\.)/, '.\\') },
+          { source: 'absolute_win32_path', path: '\\images\\p.vhdx' },
+        ];
         expect(image.parentLink).toEqual({ acceptedIds: [...accepted], candidates });
         expect((await reopened(file)).parentLink).toEqual(image.parentLink);
       }
@@ -123,6 +131,12 @@ describe('another parent', () => {
       await image.setParent({ ids: [ids[0]], absolutePath, relativePath: undefined, modified: 0 });
       expect(image.parentLink?.candidates).toEqual([{ source: 'absolute_win32_path', path: stored }]);
     }
+  });
+
+  it('is refused when no path leads there', async () => {
+    const image = await editVhdx(keptOpen(await newImage('differencing', MiB)), access);
+    const link = { ids: [ids[0]] as const, absolutePath: '/a\\b', relativePath: 'a\\b', modified: 0 };
+    await expect(image.setParent(link)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
   });
 
   it('is refused by an image that has none, or has no room', async () => {

@@ -31,7 +31,7 @@ describe.each(kinds)('an editable %s image with sectors of %d', (type, sector) =
         const findings = (await again.check()).filter(({ severity }) => severity !== 'note');
         expect(findings.filter(({ code }) => code !== 'VHDX_UNUSED_SPACE')).toEqual([]);
       }),
-      { numRuns: 20 },
+      { numRuns: 10 },
     );
   });
 
