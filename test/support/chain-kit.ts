@@ -11,21 +11,32 @@ import { systemHost } from '../../src/operations/host.js';
 
 export const host = systemHost();
 
-/** Writes bytes into an existing image, as an editor of it does. Offset and length in whole sectors. */
-export async function patch(file: string, offset: number, bytes: Uint8Array): Promise<void> {
+/** Bytes for a place of the disk; whole sectors. */
+export interface Patch {
+  offset: number;
+  bytes: Uint8Array;
+}
+
+/** Writes into an existing image in one go, as an editor of it does. */
+export async function patchAll(file: string, patches: readonly Patch[]): Promise<void> {
   const editing = await openForEditing(host, file);
   try {
-    const { places, commit } = await editing.image.prepareWrite(offset, bytes.length);
-    for (const place of places) {
-      const at = place.offset - offset;
-      await place.file.write(bytes.subarray(at, at + place.length), place.fileOffset);
+    for (const { offset, bytes } of patches) {
+      const { places, commit } = await editing.image.prepareWrite(offset, bytes.length);
+      for (const place of places) {
+        const at = place.offset - offset;
+        await place.file.write(bytes.subarray(at, at + place.length), place.fileOffset);
+      }
+      await commit();
     }
-    await commit();
     await editing.image.flush();
   } finally {
     await editing.close();
   }
 }
+
+export const patch = (file: string, offset: number, bytes: Uint8Array): Promise<void> =>
+  patchAll(file, [{ offset, bytes }]);
 
 /** Everything a chain shows. */
 export async function contentOf(file: string): Promise<Buffer> {

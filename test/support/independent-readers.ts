@@ -4,8 +4,9 @@
  * Each function returns undefined when the program accepts the image, else what it says.
  */
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { run } from './run.js';
 
 /** `qemu-img check`: examines the block table. Knows VHDX, not VHD. */
@@ -76,5 +77,34 @@ export async function vhdLibContentHash(file: string): Promise<string> {
     return hash.digest('hex');
   } finally {
     await handle.close();
+  }
+}
+
+/**
+ * vhd-lib's check of a chain: every image down to the first dynamic one, found by the name in each header.
+ * Its paths have no leading slash.
+ */
+export async function vhdLibChainComplaint(file: string): Promise<string | undefined> {
+  const { checkVhdChain } = createRequire(import.meta.url)('vhd-lib') as {
+    checkVhdChain(handler: VhdHandler, path: string): Promise<void>;
+  };
+  const absolute = (name: string): string => path.resolve('/', name);
+  const handler: VhdHandler = {
+    async read(name, buffer, position) {
+      const handle = await open(absolute(name), 'r');
+      try {
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+        return { bytesRead, buffer };
+      } finally {
+        await handle.close();
+      }
+    },
+    getSize: async (name) => (await stat(absolute(name))).size,
+  };
+  try {
+    await checkVhdChain(handler, path.resolve(file).slice(1));
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }
