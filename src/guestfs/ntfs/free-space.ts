@@ -2,7 +2,7 @@
  * Free space of an NTFS volume, by $Bitmap, and only after the volume proved to be consistent and clean.
  *
  * Checks, in order: boot sector; $MFT through its own runs; $MFTMirr; $Volume's flags; $LogFile; $Bitmap
- * (place, size, bits past the end); then every file of the volume against $Bitmap; hibernation. Space past
+ * (place, size, bits past the end); then every file of the volume against $Bitmap; hibernation; shadow copies. Space past
  * the last cluster (the backup boot sector is there) is never free.
  *
  * Deliberately not here: replaying $LogFile, and anything of folders.
@@ -69,6 +69,11 @@ async function judge(read: ReadBytes, boot: NtfsBoot): Promise<Verdict> {
   const files = await checkFiles(mft, bitmap);
   if (files.clusters > used)
     return { reason: 'files hold more clusters than are used: some belong to two of them' };
+  if (files.hasShadowCopies)
+    return {
+      reason:
+        'it has shadow copies (restore points), which need clusters that NTFS calls free: delete them first (vssadmin delete shadows)',
+    };
   return (await hibernation(mft, files.hibernation)) ?? { bitmap, free: mft.clusters - used };
 }
 

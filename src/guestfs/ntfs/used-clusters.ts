@@ -31,16 +31,42 @@ export interface FilesSeen {
   clusters: number;
   /** Base records of the files called hiberfil.sys in the root folder. */
   hibernation: number[];
+  /**
+   * Windows keeps shadow copies (restore points) here. They read what has not changed since from the volume
+   * itself: also clusters of files that were deleted since, which $Bitmap calls free.
+   */
+  hasShadowCopies: boolean;
 }
 
-/** $FILE_NAME: folder 0, length of the name in UTF-16 units 64, name 66. */
-function isHibernationFile(attribute: Attribute): boolean {
-  if (attribute.type !== ATTRIBUTE.fileName || !attribute.isResident) return false;
+/**
+ * What Windows calls the file with the old content of a volume's blocks: two GUIDs, the second of which is
+ * that of the snapshot provider.
+ */
+const SHADOW_COPY = /^\{[0-9a-f-]{36}\}\{3808876b-c176-4e48-b7ae-04046e6cc752\}$/;
+const SHADOW_COPY_LENGTH = 76;
+const HIBERNATION = 'hiberfil.sys';
+
+interface NamedFile {
+  name: string;
+  folder: number;
+}
+
+/**
+ * The name in a $FILE_NAME (folder 0, length in UTF-16 units 64, name 66) in lower case; undefined for other
+ * attributes and for names that nobody here looks for.
+ */
+function nameOf(attribute: Attribute): NamedFile | undefined {
+  if (attribute.type !== ATTRIBUTE.fileName || !attribute.isResident) return undefined;
   const value = residentValue(attribute);
-  const view = viewOf(value);
-  if (value.length < 66 || referenceAt(view, 0) !== FILE.root) return false;
-  const name = Buffer.from(value.subarray(66, 66 + view.getUint8(64) * 2)).toString('utf16le');
-  return name.toLowerCase() === 'hiberfil.sys';
+  const length = value[64];
+  if (length !== HIBERNATION.length && length !== SHADOW_COPY_LENGTH) return undefined;
+  const name = Buffer.from(value.subarray(66, 66 + length * 2)).toString('utf16le');
+  return { name: name.toLowerCase(), folder: referenceAt(viewOf(value), 0) };
+}
+
+function isHibernationFile(attribute: Attribute): boolean {
+  const file = nameOf(attribute);
+  return file?.name === HIBERNATION && file.folder === FILE.root;
 }
 
 /** The file that a record belongs to. */
@@ -51,6 +77,7 @@ function fileOf({ number, base }: FileRecord): number {
 async function checkRecord(mft: Mft, record: FileRecord, bitmap: PagedBytes, seen: FilesSeen): Promise<void> {
   for (const attribute of attributesOf(record)) {
     if (isHibernationFile(attribute)) seen.hibernation.push(fileOf(record));
+    if (SHADOW_COPY.test(nameOf(attribute)?.name ?? '')) seen.hasShadowCopies = true;
     if (attribute.isResident) continue;
     for (const { lcn, count } of nonResidentPiece(attribute, mft.clusters).runs) {
       if (lcn === undefined) continue;
@@ -98,7 +125,7 @@ function isUsed({ bytes, isMarked }: StoredRecord): boolean {
  */
 export async function checkFiles(mft: Mft, bitmap: Stream): Promise<FilesSeen> {
   const marks = new PagedBytes(bitmap.read, bitmap.size);
-  const seen: FilesSeen = { clusters: 0, hibernation: [] };
+  const seen: FilesSeen = { clusters: 0, hibernation: [], hasShadowCopies: false };
   for await (const stored of storedRecords(mft))
     if (isUsed(stored)) await checkRecord(mft, decodeRecord(stored.bytes, stored.number), marks, seen);
   return seen;

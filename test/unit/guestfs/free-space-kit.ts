@@ -25,9 +25,15 @@ export interface Patch {
   bytes: Uint8Array;
 }
 
-/** Free ranges, or why the volume is kept. */
-export async function ask(ask: FreeSpaceReader, disk: Uint8Array): Promise<ByteRange[] | string> {
-  const answer = await ask(reader(disk), wholeVolume(disk.length));
+/** Free ranges, or why the volume is kept. `before` bytes of something else come first on the disk. */
+export async function ask(
+  freeSpace: FreeSpaceReader,
+  volume: Uint8Array,
+  before = 0,
+): Promise<ByteRange[] | string> {
+  const around = Buffer.alloc(before, 0x55);
+  const disk = before === 0 ? volume : Buffer.concat([around, volume, around]);
+  const answer = await freeSpace(reader(disk), { ...wholeVolume(volume.length), offset: before });
   if (answer.status === 'other') return 'other';
   if (answer.status === 'kept') return answer.reason;
   const ranges: ByteRange[] = [];
@@ -39,11 +45,11 @@ export async function ask(ask: FreeSpaceReader, disk: Uint8Array): Promise<ByteR
 }
 
 /** The free ranges that a volume ought to have. */
-export function expectedRanges({ clusterBytes, firstCluster, used }: SmallVolume): ByteRange[] {
+export function expectedRanges({ clusterBytes, firstCluster, used }: SmallVolume, before = 0): ByteRange[] {
   const ranges: ByteRange[] = [];
   for (const [cluster, isUsed] of used.entries()) {
     if (isUsed) continue;
-    const offset = firstCluster + cluster * clusterBytes;
+    const offset = before + firstCluster + cluster * clusterBytes;
     const last = ranges.at(-1);
     if (last && last.offset + last.length === offset) last.length += clusterBytes;
     else ranges.push({ offset, length: clusterBytes });
@@ -67,7 +73,7 @@ export function lostByte(volume: SmallVolume, ranges: readonly ByteRange[]): num
 /** Applies patches, asks, and takes them back. Undefined: kept (or not recognised). */
 export async function damage(
   volume: SmallVolume,
-  ask_: FreeSpaceReader,
+  freeSpace: FreeSpaceReader,
   patches: readonly Patch[],
 ): Promise<{ lost: number | undefined } | undefined> {
   const { disk } = volume;
@@ -76,7 +82,7 @@ export async function damage(
   );
   try {
     for (const { offset, bytes } of patches) disk.set(bytes, offset);
-    const ranges = await ask(ask_, disk);
+    const ranges = await ask(freeSpace, disk);
     return typeof ranges === 'string' ? undefined : { lost: lostByte(volume, ranges) };
   } finally {
     for (const [index, { offset }] of [...patches.entries()].reverse()) disk.set(old[index] ?? [], offset);

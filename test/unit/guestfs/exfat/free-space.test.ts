@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { exfatFreeSpace } from '../../../../src/guestfs/exfat/free-space.js';
+import { MiB } from '../disks.js';
 import { ask, damage, expectedRanges, type Patch, patch, patched, structureByte } from '../free-space-kit.js';
 import { type ExfatFile, type ExfatSpec, entrySum, exfatVolume, sealBoot, sealed } from './exfat-volume.js';
 
@@ -34,6 +35,11 @@ describe('free space of exFAT', () => {
     const volume = exfatVolume(spec);
     expect(await ask(exfatFreeSpace, volume.disk)).toEqual(expectedRanges(volume));
   });
+  it('is read on a part of a disk', async () => {
+    const volume = exfatVolume(FRAGMENTED);
+    expect(await ask(exfatFreeSpace, volume.disk, MiB)).toEqual(expectedRanges(volume, MiB));
+  });
+
   it('is not asked for on other volumes', async () => {
     expect(await ask(exfatFreeSpace, Buffer.alloc(4096))).toBe('other');
     expect(await ask(exfatFreeSpace, Buffer.alloc(100))).toBe('other');

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fatFreeSpace } from '../../../../src/guestfs/fat/free-space.js';
 import { wholeVolume } from '../../../support/guest-disk.js';
-import { reader } from '../disks.js';
+import { MiB, reader } from '../disks.js';
 import { ask, damage, expectedRanges, type Patch, patch, patched, structureByte } from '../free-space-kit.js';
 import { type FatFile, type FatSpec, fatVolume } from './fat-volume.js';
 
@@ -42,6 +42,11 @@ describe('free space of FAT', () => {
     expect(await ask(fatFreeSpace, volume.disk)).toEqual(expectedRanges(volume));
     const answer = await fatFreeSpace(reader(volume.disk), wholeVolume(volume.disk.length));
     expect(answer).toMatchObject({ space: { kind: spec.kind } });
+  });
+
+  it('is read on a part of a disk', async () => {
+    const volume = fatVolume(FAT32);
+    expect(await ask(fatFreeSpace, volume.disk, MiB)).toEqual(expectedRanges(volume, MiB));
   });
 
   it('is not asked for on other volumes', async () => {

@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ntfsFreeSpace } from '../../../../src/guestfs/ntfs/free-space.js';
+import { MiB } from '../disks.js';
 import { ask, damage, expectedRanges, type Patch, patch, patched, structureByte } from '../free-space-kit.js';
 import { FIRST_FILE, type NtfsSpec, ntfsVolume } from './ntfs-volume.js';
 
@@ -67,6 +68,11 @@ describe('free space of NTFS', () => {
     expect(await ask(ntfsFreeSpace, volume.disk)).toEqual(expectedRanges(volume));
   });
 
+  it('is read on a part of a disk', async () => {
+    const volume = ntfsVolume({ files: FILES });
+    expect(await ask(ntfsFreeSpace, volume.disk, MiB)).toEqual(expectedRanges(volume, MiB));
+  });
+
   it('is read in a partition, without what lies past the last cluster', async () => {
     const { disk, ...volume } = ntfsVolume({ files: FILES });
     const larger = Buffer.concat([disk, Buffer.alloc(100_000)]);
@@ -113,6 +119,13 @@ describe('an NTFS volume that was not left in order is kept', () => {
   it('a short hiberfil.sys', async () => expect(await reasonOf(hiberfil('', 100))).toContain('hibernated'));
   it('but not for an empty hiberfil.sys', async () =>
     expect(await reasonOf(hiberfil(''))).toBeInstanceOf(Array));
+  it('shadow copies', async () => {
+    const provider = '{3808876B-c176-4e48-b7ae-04046e6cc752}';
+    const named = (name: string) => reasonOf({ files: [{ name, runs: [{ lcn: 700, count: 16 }] }] });
+    expect(await named(`{6f1c2b5e-0000-11ee-8f3a-00155d012345}${provider}`)).toContain('shadow copies');
+    // What is there without any.
+    expect(await named(provider)).toBeInstanceOf(Array);
+  });
   it('a hibernated one with an open log says that Windows is hibernated', async () => {
     const { disk } = ntfsVolume({ ...hiberfil('hibr'), log: 'open' });
     const read = async (offset: number, length: number) => disk.subarray(offset, offset + length);
