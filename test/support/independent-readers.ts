@@ -4,10 +4,12 @@
  * Each function returns undefined when the program accepts the image, else what it says.
  */
 import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { run } from './run.js';
+import { must, run } from './run.js';
+import { makeTempFolder } from './tmp.js';
 
 /** `qemu-img check`: examines the block table. Knows VHDX, not VHD. */
 export async function qemuCheckComplaint(file: string, format: string): Promise<string | undefined> {
@@ -29,6 +31,18 @@ export async function vhdiComplaint(file: string, size: number): Promise<string 
   return result.stdout.includes(`(${size} bytes)`) || result.stdout.includes(`: ${size} bytes`)
     ? undefined
     : `another size than ${size}: ${result.stdout}`;
+}
+
+/** What libvhdi shows of the last file of a chain: of its files `vhdi1` … `vhdiN` the last is the child. */
+export async function vhdiContent(file: string): Promise<Buffer> {
+  const mountPoint = makeTempFolder('vhdi');
+  await must('vhdimount', [file, mountPoint]);
+  try {
+    const images = readdirSync(mountPoint).filter((name) => /^vhdi\d+$/.test(name)).length;
+    return readFileSync(path.join(mountPoint, `vhdi${images}`));
+  } finally {
+    await run('umount', ['-l', mountPoint]);
+  }
 }
 
 /** The part of vhd-lib 0.7 that is used here. */
