@@ -7,12 +7,16 @@
  */
 import { throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { Chain } from '../formats/chain.js';
+import type { EditableImage } from '../formats/editable-image.js';
+import { isRelocatable } from '../formats/relocatable-image.js';
 import { assertNoChildren, findChildren } from './children.js';
+import { moveDown } from './compact/move-down.js';
 import { openEditableChain } from './editable-chain.js';
 import type { Host } from './host.js';
 import { applyResize } from './resize/apply.js';
 import { planResize, type ResizePlan } from './resize/plan.js';
 import type { ResizeOptions, ResizeResult } from './resize/types.js';
+import { sessionFor } from './session.js';
 import { assertSound } from './sound.js';
 
 export type { Loss, ResizeOptions, ResizeResult, SizeChange } from './resize/types.js';
@@ -44,6 +48,15 @@ function resultOf(chain: Chain, plan: ResizePlan, dryRun: boolean): ResizeResult
   };
 }
 
+/** A smaller disk needs less of its file: what is left moves into the gaps, and the end is cut off. */
+async function shorten(host: Host, image: EditableImage, options: ResizeOptions): Promise<void> {
+  if (!isRelocatable(image)) return;
+  const { signal, progress } = options;
+  const stop = signal ? { signal } : {};
+  const session = sessionFor(host, stop);
+  await moveDown(image, { session, ...stop, ...(progress ? { progress } : {}) });
+}
+
 /**
  * @throws INVALID_ARGUMENT, UNSUPPORTED (something would be lost, saved state, a device), IN_USE (held by
  *   another process, or parent of others), PARENT_MISSING, PARENT_MISMATCH, TARGET_TOO_SMALL, NO_SPACE,
@@ -65,6 +78,7 @@ export async function resize(host: Host, options: ResizeOptions): Promise<Resize
     if (!dryRun) {
       throwIfAborted(options.signal, 'resize');
       await applyResize(top, chain.images.slice(1), plan);
+      if (plan.newSize < plan.oldSize) await shorten(host, top, options);
     }
     return { ...result, fileSize: top.file.size(), elapsedMs: host.clock.now() - started };
   } finally {

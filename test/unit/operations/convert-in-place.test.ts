@@ -90,7 +90,7 @@ describe('what is refused', () => {
     for (const type of ['fixed', 'dynamic'] as const) {
       const other = type === 'fixed' ? 'dynamic' : 'fixed';
       const disk = await crashDiskWith({ format: 'vhd', type: other, blockSize: 256 * 1024 }, numbered(MiB));
-      const before = disk.files();
+      const before = Buffer.from(disk.files().get(IMAGE) ?? []);
       const error = await convertInPlace(hostOn(disk), { path: IMAGE, type }).catch(
         (reason: unknown) => reason,
       );
@@ -99,7 +99,7 @@ describe('what is refused', () => {
         message: expect.stringMatching(/another layout, and its payload can't be shared/),
         hint: expect.stringContaining(`vhdkit convert ${IMAGE} NEW.vhd --type ${type}`),
       });
-      expect(disk.files()).toEqual(before);
+      expect(before.equals(disk.files().get(IMAGE) ?? new Uint8Array(0))).toBe(true);
     }
   });
 
