@@ -65,8 +65,8 @@ export async function allUsed(bitmap: PagedBytes, { start, count }: ClusterRun):
   for (let at = start; at < end; ) {
     const index = Math.floor(at / pageBits);
     const stop = Math.min(end, (index + 1) * pageBits);
-    const page = await bitmap.page(index);
-    if (!allSet(page, at - index * pageBits, stop - index * pageBits)) return false;
+    const { bytes } = bitmap.current(index) ?? (await bitmap.page(index));
+    if (!allSet(bytes, at - index * pageBits, stop - index * pageBits)) return false;
     at = stop;
   }
   return true;

@@ -44,13 +44,19 @@ export async function* inPieces(
     yield { offset, bytes: await read(offset, Math.min(MAX_READ, length - offset)) };
 }
 
+/** Bytes of a table and a view of the same bytes. */
+export interface Page {
+  bytes: Uint8Array;
+  view: DataView;
+}
+
 /** A table read by pages, the most recently used of which are kept. */
 export class PagedBytes {
   readonly #read: ReadBytes;
   readonly #size: number;
-  readonly #pages = new Map<number, Uint8Array>();
+  readonly #pages = new Map<number, Page>();
   #lastIndex = -1;
-  #last: Uint8Array = new Uint8Array();
+  #last: Page | undefined;
 
   /** @param size bytes of the table; `read` is asked only for ranges inside it */
   constructor(read: ReadBytes, size: number) {
@@ -58,16 +64,21 @@ export class PagedBytes {
     this.#size = size;
   }
 
+  /** The page asked for last, if it is this one: what spares walks along a table a promise per entry. */
+  current(index: number): Page | undefined {
+    return index === this.#lastIndex ? this.#last : undefined;
+  }
+
   /** Page `index`: bytes from index × PAGE_BYTES on. The last page is short. */
-  async page(index: number): Promise<Uint8Array> {
-    if (index === this.#lastIndex) return this.#last;
+  async page(index: number): Promise<Page> {
     let page = this.#pages.get(index);
     if (page) {
       this.#pages.delete(index);
     } else {
       const offset = index * PAGE_BYTES;
       if (offset < 0 || offset >= this.#size) throw inconsistent('it points outside one of its tables');
-      page = await this.#read(offset, Math.min(PAGE_BYTES, this.#size - offset));
+      const bytes = await this.#read(offset, Math.min(PAGE_BYTES, this.#size - offset));
+      page = { bytes, view: viewOf(bytes) };
       const oldest = this.#pages.size >= CACHE_PAGES ? this.#pages.keys().next() : undefined;
       if (oldest && !oldest.done) this.#pages.delete(oldest.value);
     }

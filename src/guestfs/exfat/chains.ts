@@ -7,7 +7,7 @@
 import type { ClusterRun } from '../bitmap-ranges.js';
 import { inconsistent } from '../inconsistent.js';
 import type { ReadBytes } from '../partition-table.js';
-import { PAGE_BYTES, PagedBytes, viewOf } from '../volume-bytes.js';
+import { PAGE_BYTES, PagedBytes } from '../volume-bytes.js';
 import type { ExfatBoot } from './boot.js';
 
 const END_OF_CHAIN = 0xffffffff;
@@ -24,8 +24,9 @@ export class ExfatTable {
   }
 
   async entry(cluster: number): Promise<number> {
-    const page = await this.#pages.page(Math.floor((cluster * 4) / PAGE_BYTES));
-    return viewOf(page).getUint32((cluster * 4) % PAGE_BYTES, true);
+    const index = Math.floor((cluster * 4) / PAGE_BYTES);
+    const { view } = this.#pages.current(index) ?? (await this.#pages.page(index));
+    return view.getUint32((cluster * 4) % PAGE_BYTES, true);
   }
 
   /** Entries 0 and 1 never change. @throws IMAGE_CORRUPT (inconsistent) */

@@ -42,8 +42,9 @@ export class FatTable {
     if (cluster >= clusters + 2) throw inconsistent(`cluster ${cluster} does not exist`);
     // A table of FAT12 fits the first page.
     const perPage = kind === 'fat12' ? PAGE_BYTES : PAGE_BYTES / (kind === 'fat16' ? 2 : 4);
-    const page = await this.#pages.page(Math.floor(cluster / perPage));
-    return entryIn(kind, viewOf(page), cluster % perPage);
+    const index = Math.floor(cluster / perPage);
+    const { view } = this.#pages.current(index) ?? (await this.#pages.page(index));
+    return entryIn(kind, view, cluster % perPage);
   }
 
   /** The cluster after this one in its chain; undefined at the end. @throws IMAGE_CORRUPT (inconsistent) */
