@@ -24,6 +24,7 @@ const GIVEN: Readonly<Record<string, readonly string[]>> = {
   Packer: ['output/disk.raw'],
   'XCP-ng import': ['disk.vhdx'],
   'Clones over one base': ['disk.vhdx'],
+  'Grow a disk': ['disk.vhdx'],
   'A large disk, on a machine with other work': ['disk.vhdx'],
 };
 
