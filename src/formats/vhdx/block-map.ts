@@ -110,10 +110,7 @@ export class BlockMap {
         const at = run.at + index * BAT_ENTRY_LENGTH;
         const low = run.view.getUint32(at, true);
         const state = entryState(low);
-        if (state !== BLOCK_STATE.fullyPresent && state !== BLOCK_STATE.partiallyPresent) {
-          expected = -1;
-          continue;
-        }
+        if (state !== BLOCK_STATE.fullyPresent && state !== BLOCK_STATE.partiallyPresent) continue;
         const place = entryOffsetMiB(low, run.view.getUint32(at + 4, true));
         allocatedBlocks += 1;
         if (place !== expected) extents += 1;

@@ -68,11 +68,6 @@ export class EditSession implements MetadataSink {
     return this.#headers.header.dataWriteGuid;
   }
 
-  /** Whether anything was written. */
-  get hasStarted(): boolean {
-    return this.#started;
-  }
-
   async begin(kind: ChangeKind): Promise<void> {
     const makesVisible = kind === 'visible' && !this.#changedData;
     if (this.#started && !makesVisible) return;

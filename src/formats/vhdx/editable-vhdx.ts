@@ -49,6 +49,8 @@ export class EditableVhdx implements EditableImage {
   #map: BlockMap;
   #blocks: BlockChanges;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Why nothing can be changed any more. */
+  #failure: unknown;
 
   /** Use `editVhdx` or `createVhdx`. */
   constructor(structures: VhdxStructures, space: SpaceAllocator, makeSink: SinkMaker) {
@@ -166,7 +168,7 @@ export class EditableVhdx implements EditableImage {
       assertNewSize(this.#context, virtualSize);
       if (virtualSize === this.virtualSize) return;
       await this.#sink.begin('visible');
-      await resizeDisk(this.#context, virtualSize, options);
+      await this.#whole(() => resizeDisk(this.#context, virtualSize, options));
     });
   }
 
@@ -174,7 +176,7 @@ export class EditableVhdx implements EditableImage {
     return this.#alone(async () => {
       assertDifferencing(this.#context);
       await this.#sink.begin('invisible');
-      await updateLocator(this.#context, link);
+      await this.#whole(() => updateLocator(this.#context, link));
     });
   }
 
@@ -188,13 +190,13 @@ export class EditableVhdx implements EditableImage {
       assertHasType(this.#context);
       if (type === this.type) return;
       await this.#sink.begin('invisible');
-      await changeType(this.#context, type);
+      await this.#whole(() => changeType(this.#context, type));
     });
   }
 
   /** What was not flushed is lost; the log is marked as empty. */
   async close(): Promise<void> {
-    await this.#alone(async () => {
+    await this.#inTurn(async () => {
       try {
         await this.#sink.close();
       } finally {
@@ -205,16 +207,15 @@ export class EditableVhdx implements EditableImage {
 
   #prepared(places: readonly Place[], changes: readonly BlockChange[]): PreparedWrite {
     let settled = false;
-    const once = (act: (change: BlockChange) => Promise<void> | void): Promise<void> =>
-      this.#alone(async () => {
-        if (settled) return;
-        settled = true;
-        for (const change of changes) await act(change);
-      });
+    const once = async (act: (change: BlockChange) => Promise<void> | void): Promise<void> => {
+      if (settled) return;
+      settled = true;
+      for (const change of changes) await act(change);
+    };
     return {
       places,
-      commit: () => once((change) => this.#blocks.commit(change)),
-      abort: () => once((change) => this.#blocks.abort(change)),
+      commit: () => this.#alone(() => once((change) => this.#blocks.commit(change))),
+      abort: () => this.#inTurn(() => once((change) => this.#blocks.abort(change))),
     };
   }
 
@@ -311,7 +312,38 @@ export class EditableVhdx implements EditableImage {
     );
   }
 
+  /**
+   * A change that is more than its pages: after a failure half-way, what is in memory no longer goes with
+   * what is or will be in the file, and only opening it again tells.
+   */
+  async #whole(act: () => Promise<void>): Promise<void> {
+    await this.#write();
+    try {
+      await act();
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  /** One change at a time, and none after one that failed half-way. */
   #alone<T>(act: () => Promise<T>): Promise<T> {
+    return this.#inTurn(() => {
+      if (this.#failure === undefined) return act();
+      const { path } = this.file;
+      throw new VhdkitError(
+        'IO_FAILED',
+        `${path}: a change failed half-way; the image must be opened again`,
+        {
+          operation: 'change image',
+          context: { path },
+          cause: this.#failure,
+        },
+      );
+    });
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
     const turn = this.#turn.then(act);
     this.#turn = turn.catch(() => undefined);
     return turn;

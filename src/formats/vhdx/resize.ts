@@ -37,13 +37,12 @@ export function assertNewSize(context: EditContext, virtualSize: number): void {
   throw new VhdkitError('TARGET_TOO_SMALL', message, { operation: 'resize', context: { path }, hint });
 }
 
-/** Assumes a size that was checked and a session that has begun. Durable when it returns. */
+/** Assumes a size that was checked, a session that has begun and nothing that waits. Durable when it returns. */
 export async function resizeDisk(
   context: EditContext,
   virtualSize: number,
   options: ResizeOptions,
 ): Promise<void> {
-  await context.write();
   const before = context.structures.geometry;
   const after = batGeometry(virtualSize, before.blockSize, before.logicalSectorSize);
   if (virtualSize < before.virtualSize) await shrink(context, before, after);
