@@ -92,11 +92,11 @@ interface Mix {
 
 const MIXES: Mix[] = [
   { name: 'clusters of 512 bytes', mib: 40, args: ['-c', '512'], files: 400, largest: 40_000 },
-  { name: 'clusters of 4 KiB', mib: 100, args: ['-c', '4096'], files: 300, largest: 200_000 },
+  { name: 'clusters of 4 KiB', mib: 100, args: ['-c', '4096'], files: 250, largest: 100_000 },
   { name: 'sectors of 4 KiB', mib: 100, args: ['-s', '4096', '-c', '4096'], files: 200, largest: 100_000 },
   { name: 'sectors of 2 KiB', mib: 100, args: ['-s', '2048', '-c', '8192'], files: 200, largest: 100_000 },
   { name: 'clusters of 64 KiB', mib: 120, args: ['-c', '65536'], files: 100, largest: 400_000 },
-  { name: 'clusters of 256 KiB', mib: 150, args: ['-c', '262144'], files: 60, largest: 900_000 },
+  { name: 'clusters of 256 KiB', mib: 150, args: ['-c', '262144'], files: 60, largest: 600_000 },
 ];
 
 describe.skipIf(lacksMount)(`free space of NTFS${lacksMount}`, () => {
