@@ -50,8 +50,8 @@ export interface ImageLayout {
   /** Largest power of two (at most 1 MiB) that divides every payload offset; undefined without payload. */
   payloadAlignment: number | undefined;
   /**
-   * Runs of allocated blocks that follow each other on the disk and in the file; what a format must put
-   * between two blocks (a VHD's bitmap with its padding) does not break a run.
+   * Runs of allocated blocks, taken in the order of the disk, that follow each other in the file; what a
+   * format must put between two blocks (a VHD's bitmap with its padding) does not break a run.
    */
   extents: number;
 }

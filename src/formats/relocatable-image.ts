@@ -38,9 +38,14 @@ export interface RelocatableImage extends EditableImage {
   /** The lowest offset at or after `offset` where a unit may begin, so that its payload is aligned. */
   placeFrom(offset: number, alignment?: number): number;
   /**
+   * To be called before bytes are copied to places that end at or before `end`: the file may have to be
+   * prepared for something to lie there. Everything else must be flushed.
+   */
+  makeRoom(end: number): Promise<void>;
+  /**
    * Says that the unit's bytes are at `fileOffset` now, where the caller put them. Durable after `flush`,
-   * which makes the bytes durable first; until then nothing may be written over the old place. Does not
-   * extend the file: the caller has written the whole unit.
+   * which makes the bytes durable first; until then nothing may be written over the old place.
+   * The caller has copied the whole unit.
    */
   relocate(id: number, fileOffset: number): Promise<void>;
   /** Gives an anchor's place back. No visible change: the block reads as before. Durable after `flush`. */

@@ -102,6 +102,12 @@ export class BlockSlots {
     this.withhold(this.#end, Number.MAX_SAFE_INTEGER);
   }
 
+  /** Something lies in the range from now on that was not handed out here. */
+  occupyAt(start: number, end: number): void {
+    this.withhold(start, end);
+    this.#end = Math.max(this.#end, roundUp(end, ALIGNMENT));
+  }
+
   /** Free places that touch a range are not handed out any more. */
   withhold(start: number, end: number): void {
     const kept = this.#free.filter(

@@ -105,6 +105,14 @@ export class BlockSpace {
     this.#slots.giveBack(dataOffset);
   }
 
+  /** A block was put at a place that was free. */
+  occupy(dataOffset: number): void {
+    const { bitmapBytes, blockSize } = this.#shape;
+    const end = dataOffset + blockSize;
+    this.#slots.occupyAt(dataOffset - bitmapBytes, end);
+    this.#dirtyEnd = Math.max(this.#dirtyEnd, end);
+  }
+
   /** A block gave its place up, but the file still names it. */
   retire(dataOffset: number): void {
     this.#retired.push(dataOffset);

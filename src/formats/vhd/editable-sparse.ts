@@ -5,16 +5,20 @@
  * header (header-update.ts), size (resize-sparse.ts). All share one state.
  */
 import type { Extent, PreparedWrite } from '../../block/extent.js';
+import type { ByteRange } from '../../io/random-access-file.js';
 import type { ImageLayout, ParentLink } from '../disk-image.js';
 import type { NewParentLink, ResizeOptions } from '../editable-image.js';
+import type { RelocatableImage, StoredUnit } from '../relocatable-image.js';
 import { BlockWriter } from './block-writer.js';
 import { EditableVhd } from './editable-vhd.js';
 import { setParentLink } from './parent-update.js';
+import { PAYLOAD_ALIGNMENT, placeFrom, relocateBlock, storedBlocks, structureRanges } from './relocate.js';
 import { resizeSparse } from './resize-sparse.js';
 import { SparseState } from './sparse-state.js';
 import type { SparseStructures } from './structures.js';
 
-export class EditableSparseVhd extends EditableVhd {
+export class EditableSparseVhd extends EditableVhd implements RelocatableImage {
+  readonly payloadAlignment = PAYLOAD_ALIGNMENT;
   readonly #state: SparseState;
   readonly #writer: BlockWriter;
   #parentLink: ParentLink | undefined;
@@ -49,6 +53,42 @@ export class EditableSparseVhd extends EditableVhd {
 
   layout(): Promise<ImageLayout> {
     return this.#state.reader.layout();
+  }
+
+  units(): AsyncIterable<StoredUnit> {
+    return storedBlocks(this.#state);
+  }
+
+  immovable(): readonly ByteRange[] {
+    return structureRanges(this.#state);
+  }
+
+  placeFrom(offset: number, alignment: number = PAYLOAD_ALIGNMENT.usual): number {
+    return placeFrom(this.#state, offset, alignment);
+  }
+
+  makeRoom(end: number): Promise<void> {
+    return this.inTurn(async () => {
+      await this.#writer.quiesce();
+      await this.#state.space.reach(end);
+    });
+  }
+
+  relocate(id: number, fileOffset: number): Promise<void> {
+    return this.inTurn(() => relocateBlock(this.#state, id, fileOffset));
+  }
+
+  /** A VHD has no anchors. */
+  async dropAnchor(): Promise<void> {}
+
+  trim(): Promise<number> {
+    return this.inTurn(async () => {
+      const before = this.file.size();
+      await this.#writer.quiesce();
+      await this.#writer.trimTail();
+      await this.file.flush();
+      return before - this.file.size();
+    });
   }
 
   protected async prepareRange(offset: number, length: number): Promise<PreparedWrite> {

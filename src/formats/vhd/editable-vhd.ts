@@ -104,6 +104,10 @@ export abstract class EditableVhd implements EditableImage {
   protected abstract resizeTo(virtualSize: number, options: ResizeOptions): Promise<void>;
   protected abstract linkTo(link: NewParentLink): Promise<void>;
 
+  protected inTurn<T>(act: () => Promise<T>): Promise<T> {
+    return this.#turns.take(act);
+  }
+
   /** A prepared write that is committed or aborted once, in its turn. */
   protected preparedWrite(
     places: readonly Place[],

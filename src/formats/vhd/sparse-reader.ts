@@ -23,7 +23,7 @@ import { bitmapRuns, type SectorBitmap } from './sector-bitmap.js';
 /** Bitmaps being read at a time. */
 const BITMAPS_IN_FLIGHT = 16;
 /** Blocks whose data starts at most this much after its predecessor's bitmap-aligned end are neighbours. */
-const ALIGNMENT_GAP = 4096;
+const ALIGNMENT_GAP = 64 * 1024;
 
 /** Where tables and bitmaps come from: the file, or the file with what is not written yet. */
 export interface BlockSource {
@@ -89,10 +89,7 @@ export class SparseReader {
     let previous: BlockPlace | undefined;
     for await (const { entries } of this.#source.pages()) {
       for (const entry of entries) {
-        if (entry === UNALLOCATED) {
-          previous = undefined;
-          continue;
-        }
+        if (entry === UNALLOCATED) continue;
         const place = placeOf(entry, rules);
         const step = previous ? place.dataOffset - previous.dataOffset : 0;
         if (step < table.blockSize + table.bitmapBytes || step > stride) layout.extents += 1;

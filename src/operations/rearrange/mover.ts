@@ -35,6 +35,8 @@ export async function carryOut(
   session: SessionOptions,
 ): Promise<BytesMoved> {
   const ordered = [...moves].sort((a, b) => a.to - b.to);
+  const end = ordered.reduce((max, { row, to }) => Math.max(max, to + units.length(row)), 0);
+  await image.makeRoom(end);
   async function* extents(): AsyncGenerator<Extent> {
     for (const { row, from, to } of ordered) {
       yield { state: 'data', offset: to, length: units.length(row), file: image.file, fileOffset: from };
