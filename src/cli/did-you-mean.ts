@@ -77,6 +77,10 @@ const FLAG_HINTS: Record<string, string> = {
   '--profile': 'Did you mean --for (convert)? `vhdkit check --profile` checks an image that is there.',
   '--zero': 'Did you mean --zeros scan?',
   '--output': 'Did you mean --json (for --output=json) or -O (for the target format)?',
+  '--sizebytes': 'The size is an argument: `vhdkit resize disk.vhdx 64G`, `vhdkit create disk.vhdx 64G`.',
+  '--resize': 'Did you mean `vhdkit resize IMAGE SIZE`?',
+  '--preallocation':
+    'Did you mean --type fixed? `vhdkit convert IMAGE --in-place --type fixed` reserves all storage.',
   '--whatif': 'Did you mean --dry-run?',
   '--format': 'Did you mean -f/--from (source) or -O/--to (target)?',
   '--subformat': 'Did you mean --type dynamic|fixed?',
