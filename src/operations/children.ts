@@ -50,15 +50,21 @@ async function dependsOn(
   return !identity || !parent.identity || sameFile(identity, parent.identity);
 }
 
+async function foldersOf(fileSystem: FileSystem, path: string): Promise<string[]> {
+  const real = await fileSystem.realPath?.(path).catch(() => undefined);
+  return [...new Set([dirname(path), dirname(real ?? path)])];
+}
+
 /**
  * Finds the images that depend on `parent`, directly.
- * @param places folders to look into (not below them) and files to look at; default: the parent's folder
+ * @param places folders to look into (not below them) and files to look at; default: the folder in which the
+ *   parent was named, and the one in which it lies
  * @param except paths, under any name, of images that are known and do not count
  */
 export async function findChildren(
   { fileSystem }: Pick<Host, 'fileSystem'>,
   parent: DiskImage,
-  places: readonly string[] = [dirname(parent.file.path)],
+  places?: readonly string[],
   except: readonly string[] = [],
 ): Promise<ChildImage[]> {
   const { linkId, format } = parent;
@@ -70,7 +76,8 @@ export async function findChildren(
     if (identity) seen.push(identity);
   }
   const children: ChildImage[] = [];
-  for (const path of await candidates(fileSystem, places)) {
+  const where = places ?? (await foldersOf(fileSystem, parent.file.path));
+  for (const path of await candidates(fileSystem, where)) {
     const identity = await fileSystem.identity(path);
     if (!identity || seen.some((other) => sameFile(other, identity))) continue;
     seen.push(identity);

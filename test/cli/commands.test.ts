@@ -94,13 +94,6 @@ describe('create', () => {
     expect(await vhdkitJson(['create', target, '20M', '--force'])).toMatchObject({ virtualSize: 20 * MiB });
   });
 
-  test('differencing images: not yet', async () => {
-    const result = await vhdkit(['create', at('child.vhdx'), '--type', 'differencing', '--json']);
-    expect(result.status).toBe(1);
-    expect(JSON.parse(result.stdout)).toMatchObject({ error: { code: 'UNSUPPORTED' } });
-    expect(existsSync(at('child.vhdx'))).toBe(false);
-  });
-
   test('-q says nothing', async () => {
     const { stdout, stderr } = await vhdkit(['create', path.join(testFolder(), 'x.vhd'), '10M', '-q']);
     expect({ stdout, stderr }).toEqual({ stdout: '', stderr: '' });
