@@ -99,4 +99,27 @@ describe('VHDs of another size', () => {
       }
     },
   );
+
+  it.each(['fixed', 'dynamic', 'differencing'] as const)(
+    '%s, smaller and larger again: what was cut off does not come back',
+    async (type) => {
+      const { disk, edit } = editBytes(await image(type, 10 * BLOCK));
+      const first = await edit();
+      const wanted = await shown(first);
+      await first.resize(3 * BLOCK + 512);
+      await first.close();
+      wanted.fill(0, 3 * BLOCK + 512);
+      disk.start();
+      const second = await edit();
+      await second.resize(10 * BLOCK, { parentSize: 10 * BLOCK });
+      expect((await shown(second)).equals(wanted)).toBe(true);
+      await second.close();
+      expect(await complaints(bytesOf(disk))).toEqual([]);
+      for (const instant of disk.states()) {
+        const found = await openInstant(instant);
+        const part = wanted.subarray(0, found.virtualSize);
+        if (!(await shown(found)).equals(part)) throw new Error(instant.label);
+      }
+    },
+  );
 });
