@@ -60,7 +60,7 @@ describe('resize', () => {
     const folder = path.dirname(raw);
     const [base, child] = [path.join(folder, 'base.vhdx'), path.join(folder, 'child.vhdx')];
     await vhdkitJson(['convert', raw, base]);
-    await vhdkitJson(['create', child, '--parent', base]);
+    await vhdkitJson(['create', child, '--type', 'differencing', '--parent', base]);
     const result = await vhdkit(['resize', base, '+1G', '--json']);
     const { error } = JSON.parse(result.stdout) as { error: { code: string; context: object } };
     expect(error).toMatchObject({ code: 'IN_USE', context: { children: [child] } });
