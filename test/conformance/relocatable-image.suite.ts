@@ -151,7 +151,7 @@ export function relocatableImageSuite(subject: RelocatableSubject): void {
           const last = await contentOf(disk.files().get(NAME) ?? new Uint8Array(0), subject);
           expect(last.content.equals(model)).toBe(true);
         }),
-        { numRuns: 3, endOnFailure: true },
+        { numRuns: 2, endOnFailure: true },
       );
     });
 
@@ -177,7 +177,7 @@ export function relocatableImageSuite(subject: RelocatableSubject): void {
           expect((await again.check()).filter(({ severity }) => severity !== 'note')).toEqual([]);
           await assertSafe(disk, model, subject, seed);
         }),
-        { numRuns: 3, endOnFailure: true },
+        { numRuns: 2, endOnFailure: true },
       );
     });
 

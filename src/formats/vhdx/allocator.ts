@@ -8,6 +8,7 @@
  *
  * Memory: one bit per MiB of the file.
  */
+import { assert } from '../../base/assert.js';
 import { MiB, roundUp } from '../../base/bytes.js';
 import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { SpaceMap } from './space-map.js';
@@ -56,6 +57,13 @@ export class SpaceAllocator {
       throw error;
     }
     return offset;
+  }
+
+  /** Takes space that is free, where something was put. Whole MiB. */
+  occupy(offset: number, length: number): void {
+    const conflict = this.#space.take(offset / MiB, length / MiB);
+    assert(!conflict, 'what is put somewhere is put where nothing is');
+    this.#end = Math.max(this.#end, (offset + length) / MiB);
   }
 
   /** Takes back what was given out but never named by metadata. */

@@ -209,7 +209,7 @@ export class BlockChanges {
   }
 }
 
-function hasPayload(state: number): boolean {
+export function hasPayload(state: number): boolean {
   return state === BLOCK_STATE.fullyPresent || state === BLOCK_STATE.partiallyPresent;
 }
 

@@ -87,5 +87,10 @@ class NewImageSink implements MetadataSink {
     }
   }
 
+  /** A new image has nothing to cut off. */
+  async shorten(): Promise<number> {
+    return 0;
+  }
+
   async close(): Promise<void> {}
 }

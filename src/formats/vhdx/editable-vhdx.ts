@@ -11,11 +11,12 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import { type Extent, type Place, type PreparedWrite, pushPlace } from '../../block/extent.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { ImageLayout, ImageType, ParentLink, SectorSize } from '../disk-image.js';
-import type { EditableImage, NewParentLink, ResizeOptions } from '../editable-image.js';
+import type { GiveBackOptions, NewParentLink, ResizeOptions } from '../editable-image.js';
 import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
+import type { RelocatableImage, StoredUnit } from '../relocatable-image.js';
 import type { SpaceAllocator } from './allocator.js';
 import { type BlockChange, BlockChanges, type BlockPiece } from './block-changes.js';
 import { BlockMap } from './block-map.js';
@@ -28,6 +29,14 @@ import { assertDifferencing, updateLocator } from './locator-update.js';
 import type { LogUpdate } from './log-codec.js';
 import { MAX_UPDATES } from './log-writer.js';
 import { occupiedRanges, readStructures, type VhdxStructures } from './open.js';
+import {
+  dropAnchor,
+  PAYLOAD_ALIGNMENT,
+  placeFrom,
+  relocateUnit,
+  storedUnits,
+  structureRanges,
+} from './relocate.js';
 import { assertNewSize, resizeDisk } from './resize.js';
 import { assertHasType, changeType } from './set-type.js';
 
@@ -37,7 +46,8 @@ const MAX_WAITING = 4096;
 /** Makes the sink once the image is there to be told of a replay. */
 export type SinkMaker = (onReplayed: () => void) => MetadataSink;
 
-export class EditableVhdx implements EditableImage {
+export class EditableVhdx implements RelocatableImage {
+  readonly payloadAlignment = PAYLOAD_ALIGNMENT;
   readonly format = 'vhdx';
   readonly file: RandomAccessFile;
   readonly unwrittenIsZero = false;
@@ -133,25 +143,25 @@ export class EditableVhdx implements EditableImage {
     });
   }
 
-  zero(offset: number, length: number): Promise<void> {
+  zero(offset: number, length: number, options: GiveBackOptions = {}): Promise<void> {
     return this.#alone(async () => {
       this.#assertSectors(offset, length);
       for (const piece of this.#pieces(offset, length)) {
         if (!(await this.#blocks.canZero(piece))) continue;
-        await this.#sink.begin('visible');
+        await this.#sink.begin(options.unchanged ? 'invisible' : 'visible');
         await this.#limitWaiting();
         await this.#blocks.zero(piece);
       }
     });
   }
 
-  discard(offset: number, length: number): Promise<number> {
+  discard(offset: number, length: number, options: GiveBackOptions = {}): Promise<number> {
     return this.#alone(async () => {
       this.#assertSectors(offset, length);
       let freed = 0;
       for (const piece of this.#pieces(offset, length)) {
         if (!(await this.#blocks.canDiscard(piece))) continue;
-        await this.#sink.begin('visible');
+        await this.#sink.begin(options.unchanged ? 'invisible' : 'visible');
         await this.#limitWaiting();
         freed += await this.#blocks.discard(piece);
       }
@@ -191,6 +201,41 @@ export class EditableVhdx implements EditableImage {
       if (type === this.type) return;
       await this.#sink.begin('invisible');
       await this.#whole(() => changeType(this.#context, type));
+    });
+  }
+
+  units(): AsyncIterable<StoredUnit> {
+    return storedUnits(this.#context);
+  }
+
+  immovable(): readonly ByteRange[] {
+    return structureRanges(this.#context);
+  }
+
+  placeFrom(offset: number, alignment: number = PAYLOAD_ALIGNMENT.usual): number {
+    return placeFrom(offset, alignment);
+  }
+
+  /** Nothing lies behind the last unit. */
+  async makeRoom(): Promise<void> {
+    await this.#alone(() => this.#sink.begin('invisible'));
+  }
+
+  relocate(id: number, fileOffset: number): Promise<void> {
+    return this.#alone(() => relocateUnit(this.#context, id, fileOffset));
+  }
+
+  dropAnchor(id: number): Promise<void> {
+    return this.#alone(async () => {
+      await this.#sink.begin('invisible');
+      await dropAnchor(this.#context, id);
+    });
+  }
+
+  trim(): Promise<number> {
+    return this.#alone(async () => {
+      await this.#flush();
+      return this.#sink.shorten();
     });
   }
 
