@@ -1,5 +1,5 @@
 /** The commands on small images, made by the command line itself. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { lacking } from '../support/requires.js';
