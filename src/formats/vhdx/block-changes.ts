@@ -61,6 +61,11 @@ export class BlockChanges {
     this.#differencing = parts.type === 'differencing';
   }
 
+  /** The first block in `[block, end)` that has an entry; `end` when none has. */
+  nextUsed(block: number, end: number): Promise<number> {
+    return this.#parts.table.nextUsed(block, end);
+  }
+
   /** Finds or claims the place for a write. */
   async prepare(piece: BlockPiece): Promise<BlockChange> {
     const { table, space, file, geometry } = this.#parts;

@@ -58,6 +58,25 @@ export class BlockTable {
     return this.#read(payloadIndex(this.#geometry, block));
   }
 
+  /**
+   * The first block in `[block, end)` whose entry is not zero; `end` when there is none. Large tables are mostly
+   * zeros: those are skipped without a promise per entry.
+   */
+  async nextUsed(block: number, end: number): Promise<number> {
+    const { chunkRatio } = this.#geometry;
+    for (let at = block; at < end; ) {
+      const offset = this.#offset + payloadIndex(this.#geometry, at) * BAT_ENTRY_LENGTH;
+      const inPage = offset % PAGE_LENGTH;
+      const page = this.#pages.cached(offset - inPage) ?? (await this.#pages.load(offset - inPage));
+      const inRun = Math.min(chunkRatio - (at % chunkRatio), (PAGE_LENGTH - inPage) / BAT_ENTRY_LENGTH);
+      const stop = Math.min(end, at + inRun);
+      for (let position = inPage; at < stop; at += 1, position += BAT_ENTRY_LENGTH) {
+        if (page.getUint32(position, true) !== 0 || page.getUint32(position + 4, true) !== 0) return at;
+      }
+    }
+    return end;
+  }
+
   /** Changes one sector. */
   async setEntry(block: number, state: number, place = 0): Promise<void> {
     await this.#change(payloadIndex(this.#geometry, block), state, place);

@@ -30,8 +30,11 @@ export interface MetadataSink {
   begin(kind: ChangeKind): Promise<void>;
   /** Makes all updates or none of them, after everything else in the file is durable. */
   write(updates: readonly LogUpdate[]): Promise<void>;
-  /** Everything written is durable, and the image complete, when it returns. */
-  flush(): Promise<void>;
+  /**
+   * Everything written is durable, and the image complete, when it returns.
+   * @param hasWritten `write` was called since anything else was changed
+   */
+  flush(hasWritten: boolean): Promise<void>;
   /** Cuts off what lies behind everything in use; answers the bytes. Durable. */
   shorten(): Promise<number>;
   close(): Promise<void>;
@@ -97,8 +100,9 @@ export class EditSession implements MetadataSink {
     await this.#log.write(updates, this.#space.end);
   }
 
-  async flush(): Promise<void> {
-    if (this.#started) await this.#file.flush();
+  /** Writing an entry made all before it durable; its own changes are so by the log. */
+  async flush(hasWritten: boolean): Promise<void> {
+    if (this.#started && !hasWritten) await this.#file.flush();
   }
 
   /** Marks the log as empty, then gives back what lies behind everything in use. Not the file's closing. */

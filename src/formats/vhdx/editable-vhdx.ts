@@ -68,7 +68,7 @@ export class EditableVhdx implements RelocatableImage {
     this.#structures = structures;
     this.#space = space;
     this.#sink = makeSink(() => this.#adopt({ overlay: undefined }));
-    this.#pages = new DirtyPages(structures.overlay ?? structures.file, MAX_UPDATES, () => this.#write());
+    this.#pages = new DirtyPages(structures.overlay ?? structures.file, MAX_UPDATES, () => this.#writeAll());
     this.#map = this.#newMap();
     this.#blocks = this.#newBlocks();
     this.#context = this.#newContext();
@@ -146,7 +146,7 @@ export class EditableVhdx implements RelocatableImage {
   zero(offset: number, length: number, options: GiveBackOptions = {}): Promise<void> {
     return this.#alone(async () => {
       this.#assertSectors(offset, length);
-      for (const piece of this.#pieces(offset, length)) {
+      for await (const piece of this.#stored(offset, length, this.type !== 'differencing')) {
         if (!(await this.#blocks.canZero(piece))) continue;
         await this.#sink.begin(options.unchanged ? 'invisible' : 'visible');
         await this.#limitWaiting();
@@ -159,7 +159,7 @@ export class EditableVhdx implements RelocatableImage {
     return this.#alone(async () => {
       this.#assertSectors(offset, length);
       let freed = 0;
-      for (const piece of this.#pieces(offset, length)) {
+      for await (const piece of this.#stored(offset, length, true)) {
         if (!(await this.#blocks.canDiscard(piece))) continue;
         await this.#sink.begin(options.unchanged ? 'invisible' : 'visible');
         await this.#limitWaiting();
@@ -265,16 +265,21 @@ export class EditableVhdx implements RelocatableImage {
   }
 
   async #flush(): Promise<void> {
-    await this.#write();
-    await this.#sink.flush();
+    const hasWritten = await this.#write();
+    await this.#sink.flush(hasWritten);
   }
 
   /** Makes changed pages durable together, then gives out again what they no longer name. */
-  async #write(more: readonly LogUpdate[] = []): Promise<void> {
-    if (this.#pages.changedSectors + more.length === 0) return;
+  async #write(more: readonly LogUpdate[] = []): Promise<boolean> {
+    if (this.#pages.changedSectors + more.length === 0) return false;
     await this.#sink.write([...this.#pages.updates(), ...more]);
     this.#pages.settle();
     await this.#space.settle();
+    return true;
+  }
+
+  async #writeAll(more?: readonly LogUpdate[]): Promise<void> {
+    await this.#write(more);
   }
 
   async #limitWaiting(): Promise<void> {
@@ -291,6 +296,20 @@ export class EditableVhdx implements RelocatableImage {
       const stop = Math.min(start + blockSize, end);
       const isWhole = at === start && (stop === start + blockSize || stop === virtualSize);
       yield { block, offset: at, within: at - start, length: stop - at, isWhole };
+      at = stop;
+    }
+  }
+
+  /** The same, with runs of blocks that have no entry left out when that is wanted. */
+  async *#stored(offset: number, length: number, skip: boolean): AsyncGenerator<BlockPiece> {
+    const { blockSize } = this;
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const block = Math.floor(at / blockSize);
+      const next = skip ? await this.#blocks.nextUsed(block, Math.ceil(end / blockSize)) : block;
+      const from = Math.max(at, next * blockSize);
+      const stop = Math.min((next + 1) * blockSize, end);
+      if (from < stop) yield* this.#pieces(from, stop - from);
       at = stop;
     }
   }
@@ -317,7 +336,7 @@ export class EditableVhdx implements RelocatableImage {
         return structures();
       },
       adopt: (change) => this.#adopt(change),
-      write: (more) => this.#write(more),
+      write: (more) => this.#writeAll(more),
     };
   }
 

@@ -77,7 +77,9 @@ async function placesBehind(
 ): Promise<SpaceMap> {
   const table = new BlockTable(context.pages, before, context.structures.regions.bat.offset);
   const freed = new SpaceMap();
-  for (let block = after.blocks; block < before.blocks; block += 1) {
+  for (let block = after.blocks; ; block += 1) {
+    block = await table.nextUsed(block, before.blocks);
+    if (block === before.blocks) break;
     const { state, place } = await table.entry(block);
     const hasPlace = place > 0 && state !== BLOCK_STATE.notPresent && state !== BLOCK_STATE.zero;
     if (hasPlace) freed.take(place / MiB, before.blockSize / MiB);
