@@ -3,11 +3,13 @@
  *
  * Invariants: ranges come in order, inside a volume that a reader called free, and never touch what is on no
  * volume. A volume that two readers claim, or a reader and a signature of something opaque, stays. A
- * suspended system anywhere on the disk keeps all of it. A swap area is free only beside file systems that
- * are: a system that did not shut down may want its swap back.
+ * suspended system anywhere on the disk keeps all of it. Swap areas and btrfs do not record whether the
+ * system was shut down; they are free only beside file systems that do, and that say so: a virtual machine
+ * that was saved while it ran will go on with what it had in memory.
  */
 import { assert } from '../base/assert.js';
 import type { ByteRange } from '../io/random-access-file.js';
+import { btrfsFreeSpace } from './btrfs/free-space.js';
 import { exfatFreeSpace } from './exfat/free-space.js';
 import { extFreeSpace } from './ext/free-space.js';
 import { fatFreeSpace } from './fat/free-space.js';
@@ -25,8 +27,28 @@ const READERS: readonly FreeSpaceReader[] = [
   fatFreeSpace,
   exfatFreeSpace,
   xfsFreeSpace,
+  btrfsFreeSpace,
   swapFreeSpace,
 ];
+
+/** Kinds that mean a file system of a running machine when they are kept. */
+const FILE_SYSTEMS: ReadonlySet<string> = new Set([
+  'ext2',
+  'ext3',
+  'ext4',
+  'ext2/3/4',
+  'ntfs',
+  'fat12',
+  'fat16',
+  'fat32',
+  'exfat',
+  'xfs',
+  'btrfs',
+  'ambiguous',
+]);
+
+/** Kinds that do not tell whether they are in use. */
+const SILENT: ReadonlySet<string> = new Set(['swap', 'btrfs']);
 
 export interface DiskFreeSpace {
   /** Every volume, in the order of the disk. */
@@ -76,38 +98,20 @@ async function judge(read: ReadBytes, found: FoundVolume): Promise<Claim> {
 /** Keeps what depends on other volumes of the disk. */
 function keepTogether(judged: readonly Judged[]): Judged[] {
   const suspended = judged.find(({ claim }) => claim.status === 'kept' && claim.hibernated);
-  const unclean = judged.find(
-    ({ claim }) => claim.status === 'kept' && FILE_SYSTEMS.has(claim.kind) && claim.kind !== 'swap',
-  );
+  const unclean = judged.find(({ claim }) => claim.status === 'kept' && FILE_SYSTEMS.has(claim.kind));
   return judged.map(({ volume, claim }) => {
     if (claim.status !== 'free') return { volume, claim };
     const { kind } = claim.space;
     if (suspended)
       return { volume, claim: kept(kind, `a suspended system is stored on ${suspended.volume.name}`) };
-    if (kind === 'swap' && unclean)
+    if (SILENT.has(kind) && unclean)
       return {
         volume,
-        claim: kept(kind, `${unclean.volume.name} was kept: the system may want its swap back`),
+        claim: kept(kind, `${unclean.volume.name} was kept: the system may not be shut down`),
       };
     return { volume, claim };
   });
 }
-
-/** Kinds that mean a file system of a running machine when they are kept. */
-const FILE_SYSTEMS: ReadonlySet<string> = new Set([
-  'ext2',
-  'ext3',
-  'ext4',
-  'ext2/3/4',
-  'ntfs',
-  'fat12',
-  'fat16',
-  'fat32',
-  'exfat',
-  'xfs',
-  'btrfs',
-  'ambiguous',
-]);
 
 function report({ volume: { offset, length, name }, claim }: Judged): VolumeReport {
   const volume = { offset, length, name };

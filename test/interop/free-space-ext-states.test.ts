@@ -1,12 +1,21 @@
 /**
  * ext2/3/4 as the kernel and e2fsprogs leave them: filled and thinned out, mounted, cut off, grown, damaged.
  */
-import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readFreeSpace } from '../../src/guestfs/free-space-map.js';
 import { freeByDumpe2fs } from '../support/dumpe2fs.js';
-import { fileReader } from '../support/guest-disk.js';
+import { fileReader, overwriteRanges } from '../support/guest-disk.js';
 import { canMount, lacking } from '../support/requires.js';
 import { must, mustSync } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
@@ -26,20 +35,25 @@ function makeImage(mib: number, args: readonly string[]): string {
   return image;
 }
 
-/** Fills the file system, deletes two files of three, and looks at the image before it is unmounted. */
-async function useMounted(image: string, whileMounted: () => Promise<void>): Promise<void> {
+const contentOf = (index: number): Buffer => seededBytes(1 + ((index * 104_729) % 300_000), index);
+
+async function mounted(image: string, action: (folder: string) => Promise<void>): Promise<void> {
   const folder = `${image}.mnt`;
-  mkdirSync(folder);
+  mkdirSync(folder, { recursive: true });
   mustSync('mount', ['-o', 'loop', image, folder]);
   try {
-    for (let index = 0; index < FILES; index += 1)
-      writeFileSync(path.join(folder, `f${index}`), seededBytes(1 + ((index * 104_729) % 300_000), index));
-    for (let index = 0; index < FILES; index += 1) if (index % 3) rmSync(path.join(folder, `f${index}`));
-    mustSync('sync', ['-f', folder]);
-    await whileMounted();
+    await action(folder);
   } finally {
     mustSync('umount', [folder]);
   }
+}
+
+/** Writes files and deletes two of three. */
+function fill(folder: string): void {
+  for (let index = 0; index < FILES; index += 1)
+    writeFileSync(path.join(folder, `f${index}`), contentOf(index));
+  for (let index = 0; index < FILES; index += 1) if (index % 3) rmSync(path.join(folder, `f${index}`));
+  mustSync('sync', ['-f', folder]);
 }
 
 function patch(image: string, at: number, bytes: readonly number[]): void {
@@ -90,9 +104,17 @@ const USED: [name: string, mib: number, args: string[]][] = [
 describe.skipIf(lacks)(`ext2/3/4 in use${lacks}`, () => {
   it.each(USED)('%s: filled, thinned out, and kept while it is mounted', async (_name, mib, args) => {
     const image = makeImage(mib, args);
-    await useMounted(image, () => expectKept(image, /^not cleanly unmounted/));
+    await mounted(image, async (folder) => {
+      fill(folder);
+      await expectKept(image, /^not cleanly unmounted/);
+    });
     await expectAsDumped(image);
+    overwriteRanges(image, (await look(image)).ranges);
     await must('e2fsck', ['-fn', image]);
+    await mounted(image, async (folder) => {
+      for (let index = 0; index < FILES; index += 3)
+        expect(readFileSync(path.join(folder, `f${index}`)).equals(contentOf(index))).toBe(true);
+    });
   });
 
   it('grows: descriptors move on into reserved room, or into meta groups', async () => {

@@ -1,6 +1,7 @@
 /**
  * Disks with guest file systems, read the way free-space readers do.
  */
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FreeSpaceAnswer, VolumeRange } from '../../src/guestfs/free-space.js';
 import type { ReadBytes } from '../../src/guestfs/partition-table.js';
@@ -51,4 +52,16 @@ export function bufferReader(disk: Uint8Array): ReadBytes {
       throw new Error(`read outside the disk: ${offset}+${length} of ${disk.length}`);
     return disk.subarray(offset, offset + length);
   };
+}
+
+const CHUNK = 1024 * 1024;
+
+/** Overwrites ranges of an image: whoever needs them finds out. */
+export function overwriteRanges(file: string, ranges: readonly (readonly [number, number])[]): void {
+  const rubbish = Buffer.alloc(CHUNK, 0xa5);
+  const handle = openSync(file, 'r+');
+  for (const [offset, length] of ranges)
+    for (let at = 0; at < length; at += CHUNK)
+      writeSync(handle, rubbish, 0, Math.min(CHUNK, length - at), offset + at);
+  closeSync(handle);
 }

@@ -83,7 +83,7 @@ describe('swap areas', () => {
     putSwap(bytes, FIRST.offset);
     bytes.writeUInt16LE(0xef53, SECOND.offset + 1024 + 56);
     const [swap, ext] = await summary(bytes);
-    expect(swap).toBe('swap: partition 2 was kept: the system may want its swap back');
+    expect(swap).toBe('swap: partition 2 was kept: the system may not be shut down');
     expect(ext).toMatch(/^ext2\/3\/4: |^ext2: /);
   });
 
