@@ -19,7 +19,7 @@ import type { SparseState } from './sparse-state.js';
 /** Table entries, and places given up, that wait at most. */
 const MAX_NOTES = 16 * 1024;
 /** Entries looked at in one go. */
-const DROPPED_AT_A_TIME = 4096;
+const ENTRIES_AT_A_TIME = 4096;
 /** Bytes of bitmaps that wait at most. */
 const MAX_BITMAPS = 8 * 1024 * 1024;
 
@@ -130,9 +130,7 @@ export class BlockWriter {
   async discard(offset: number, length: number): Promise<number> {
     await this.#state.begin();
     let freed = 0;
-    for (const part of this.#parts(offset, length)) {
-      const entry = await this.#state.table.entry(part.block);
-      if (entry === UNALLOCATED) continue;
+    for await (const { part, entry } of this.#storedParts(offset, length)) {
       if (this.#isWhole(part)) freed += await this.#freeBlock(part.block, entry);
       else if (this.#state.type === 'differencing') freed += await this.#forgetSectors(part, entry);
       await this.#flushWhenMuchWaits();
@@ -142,8 +140,8 @@ export class BlockWriter {
 
   /** Gives up the blocks `[first, end)`, which are behind the end of the disk. */
   async drop(first: number, end: number): Promise<void> {
-    for (let block = first; block < end; block += DROPPED_AT_A_TIME) {
-      const entries = await this.#state.table.entries(block, Math.min(DROPPED_AT_A_TIME, end - block));
+    for (let block = first; block < end; block += ENTRIES_AT_A_TIME) {
+      const entries = await this.#state.table.entries(block, Math.min(ENTRIES_AT_A_TIME, end - block));
       for (const [index, entry] of entries.entries()) {
         if (entry !== UNALLOCATED) await this.#freeBlock(block + index, entry);
       }
@@ -302,6 +300,21 @@ export class BlockWriter {
     const { blockSize } = table.table;
     const used = Math.min(blockSize, virtualSize - block * blockSize);
     return start === 0 && end * SECTOR_BYTES >= used;
+  }
+
+  /** The blocks of a range that have a place, each with its entry. */
+  async *#storedParts(offset: number, length: number): AsyncGenerator<{ part: BlockSectors; entry: number }> {
+    const span = ENTRIES_AT_A_TIME * this.#state.table.table.blockSize;
+    for (let at = offset; at < offset + length; ) {
+      const next = Math.min(offset + length, (Math.floor(at / span) + 1) * span);
+      const parts = [...this.#parts(at, next - at)];
+      const entries = await this.#state.table.entries(parts[0]?.block ?? 0, parts.length);
+      for (const [index, part] of parts.entries()) {
+        const entry = entries[index] ?? UNALLOCATED;
+        if (entry !== UNALLOCATED) yield { part, entry };
+      }
+      at = next;
+    }
   }
 
   /** The range block by block. */
