@@ -238,7 +238,9 @@ class Pour {
   #withExtent(error: unknown): unknown {
     if (this.#written === 0 || !isVhdkitError(error)) return error;
     const { path } = this.#options;
-    const { code, message, context, cause, operation = 'write disk', hint } = error;
+    const { code, message, context, cause, operation = 'write disk' } = error;
+    const sound = 'The image is sound, the rest of it is as it was. Write again to complete it.';
+    const hint = code === 'CANCELLED' ? sound : error.hint;
     const extent = `${this.#written} bytes were written from offset ${this.#offset} on`;
     return new VhdkitError(code, `${message}; ${extent}`, {
       operation,

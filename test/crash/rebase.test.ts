@@ -64,6 +64,7 @@ describe.each(cases)('a rebase of a $format child to a parent of kind $kind', ({
     const { child, parent, contents } = fork;
     const content = contents[0] ?? Buffer.of();
     let stops = 0;
+    const said = new Set<string>();
     for (let room = 0; ; room = room * 2 + 1) {
       const disk = new CrashDisk(fork.disk.files());
       disk.fullAfter(room);
@@ -74,11 +75,13 @@ describe.each(cases)('a rebase of a $format child to a parent of kind $kind', ({
       if (failure === undefined) break;
       stops += 1;
       expect(failure).toMatchObject({ code: 'NO_SPACE' });
+      said.add(String((failure as { hint?: string }).hint));
       expectSame(await contentOf(hostOf(disk), child), content, `room for ${room}`);
       disk.fullAfter(Number.POSITIVE_INFINITY);
       await rebase(hostOf(disk), { path: child, parent });
       expectSame(await contentOf(hostOf(disk), child), content, `room for ${room}, run again`);
     }
     expect(stops).toBeGreaterThan(2);
+    expect([...said].join()).toContain('same command again');
   });
 });

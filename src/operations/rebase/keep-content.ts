@@ -127,6 +127,15 @@ function withRelinkHint(error: unknown, path: string): unknown {
   });
 }
 
+/** Says that nothing is lost when there was no room for all, or somebody did not want to wait. */
+function withAgainHint(error: unknown): unknown {
+  if (!isVhdkitError(error) || (error.code !== 'NO_SPACE' && error.code !== 'CANCELLED')) return error;
+  const { code, message, context, cause, operation = 'rebase' } = error;
+  const first = code === 'NO_SPACE' ? 'Free some space, then run' : 'Run';
+  const hint = `${first} the same command again: it goes on. The child has its old parent and shows what it did.`;
+  return new VhdkitError(code, message, { operation, context, cause: cause ?? error, hint });
+}
+
 async function isSame({ fileSystem }: Host, a: DiskImage, b: DiskImage): Promise<boolean> {
   const one = await fileSystem.identity(a.file.path);
   const other = await fileSystem.identity(b.file.path);
@@ -186,7 +195,7 @@ class Pull {
 
   async run(): Promise<void> {
     const { virtualSize } = this.#child;
-    const { signal, progress } = this.#options;
+    const { signal, progress, dryRun } = this.#options;
     try {
       for (let at = 0; at < virtualSize; at += LOCATE_WINDOW) {
         const length = Math.min(LOCATE_WINDOW, virtualSize - at);
@@ -201,7 +210,7 @@ class Pull {
     } catch (error) {
       // What was pulled need not be pulled again.
       if (this.bytes !== NOTHING) await this.#child.flush().catch(() => undefined);
-      throw error;
+      throw dryRun ? error : withAgainHint(error);
     }
   }
 
