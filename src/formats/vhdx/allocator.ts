@@ -96,7 +96,7 @@ export class SpaceAllocator {
   /** Only a service to the storage: what is claimed again is zeroed then. */
   async #punch({ offset, length }: ByteRange): Promise<void> {
     const end = Math.min(offset + length, this.#file.size());
-    if (end > offset) await this.#file.zero(offset, end - offset);
+    if (end > offset) await this.#file.punch?.(offset, end - offset);
   }
 
   #give({ offset, length }: ByteRange): void {

@@ -232,6 +232,10 @@ export class EditableVhdx implements RelocatableImage {
     });
   }
 
+  lengthFor(end: number): number {
+    return end;
+  }
+
   trim(): Promise<number> {
     return this.#alone(async () => {
       await this.#flush();

@@ -28,7 +28,8 @@ export const MAX_UPDATES = 126;
 export class LogWriter {
   readonly #file: RandomAccessFile;
   readonly #headers: HeaderWriter;
-  readonly #logGuid: string;
+  readonly #random: RandomSource;
+  #logGuid: string;
   /** Half of the ring that the next entry goes to. */
   #half = 0;
   #sequence = 1n;
@@ -39,6 +40,7 @@ export class LogWriter {
   constructor(file: RandomAccessFile, headers: HeaderWriter, random: RandomSource) {
     this.#file = file;
     this.#headers = headers;
+    this.#random = random;
     this.#logGuid = randomGuid(random);
     assert(headers.header.logGuid === NIL_GUID, 'the log is empty before it is written');
   }
@@ -86,6 +88,8 @@ export class LogWriter {
     if (!this.#isInstalled) return;
     await this.#file.flush();
     await this.#headers.update({ logGuid: NIL_GUID });
+    // What the log held is of the past, should it be used again.
+    this.#logGuid = randomGuid(this.#random);
   }
 
   async #apply(updates: readonly LogUpdate[]): Promise<void> {
