@@ -75,6 +75,13 @@ const SIBLINGS: readonly {
     knownBy: ['src/offload/token-manager.ts', 'src/offload/store-registry.ts'],
   },
   {
+    // Readers of free space; the map asks them all, and a superblock tells a disk without a table.
+    folder: 'src/guestfs',
+    nested: true,
+    shared: ['src/guestfs/ext/superblock.ts'],
+    knownBy: ['src/guestfs/free-space-map.ts'],
+  },
+  {
     folder: 'src/layers',
     nested: true,
     shared: [],
