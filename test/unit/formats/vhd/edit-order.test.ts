@@ -38,6 +38,8 @@ describe('changes that meet before a flush', () => {
     const write = await image.prepareWrite(5 * BLOCK, BLOCK);
     for (const place of write.places) await place.file.write(patterned(place.length, 5), place.fileOffset);
     await image.discard(BLOCK, 2 * BLOCK);
+    await put(image, 7 * BLOCK, patterned(BLOCK, 7));
+    await image.discard(7 * BLOCK, BLOCK);
     await image.flush();
     await put(image, 6 * BLOCK, patterned(BLOCK, 6));
     await write.commit();

@@ -29,7 +29,7 @@ const cases: Case[] = [
   { name: 'fixed, smaller', type: 'fixed', from: 80 * KiB, to: 64 * KiB },
   { name: 'fixed, smaller by a sector', type: 'fixed', from: 80 * KiB, to: 80 * KiB - 512 },
   { name: 'dynamic, larger within the table', type: 'dynamic', from: 10 * BLOCK + 1024, to: 20 * BLOCK },
-  { name: 'dynamic, over the first blocks', type: 'dynamic', from: 10 * BLOCK + 1024, to: 1500 * BLOCK },
+  { name: 'dynamic, over the first blocks', type: 'dynamic', from: 10 * BLOCK + 1024, to: 2200 * BLOCK },
   { name: 'dynamic, smaller', type: 'dynamic', from: 10 * BLOCK + 1024, to: 4 * BLOCK - 512 },
   { name: 'dynamic, smaller within a block', type: 'dynamic', from: 10 * BLOCK, to: 10 * BLOCK - 512 },
   { name: 'differencing, larger', type: 'differencing', from: 10 * BLOCK + 1024, to: 20 * BLOCK },
