@@ -61,8 +61,8 @@ describe('merge', () => {
   });
 
   test('into an ancestor by a link, and what was merged goes', async () => {
-    const link = path.join(folder, 'the-base');
-    symlinkSync('0.vhdx', link);
+    const link = path.join(testFolder(), 'the-base');
+    symlinkSync(base, link);
     const result = await vhdkitJson(['merge', child, '--to', link, '--delete']);
     expect(result).toMatchObject({
       target: base,
@@ -72,8 +72,18 @@ describe('merge', () => {
       stale: [],
       dryRun: false,
     });
-    expect(readdirSync(folder).sort()).toEqual(['0.vhdx', 'the-base']);
+    expect(readdirSync(folder).sort()).toEqual(['0.vhdx']);
     expect(await contentHash(base)).toBe(content);
+  });
+
+  test('a child named by a link in another folder: the child goes, and the link', async () => {
+    const link = path.join(testFolder(), 'link.vhdx');
+    symlinkSync(child, link);
+    const { deleted } = await vhdkitJson(['merge', link, '--delete']);
+    expect(deleted).toEqual([link]);
+    expect(readdirSync(path.dirname(link))).toEqual([]);
+    expect(readdirSync(folder).sort()).toEqual(['0.vhdx', '1.vhdx']);
+    expect(await contentHash(middle)).toBe(content);
   });
 
   test('into an ancestor without --delete: the child depends on it, and the one between is refused', async () => {

@@ -14,9 +14,9 @@ import { testFolder } from '../support/tmp.js';
 import { buildChainIn, type ChainShape } from '../unit/operations/merge/chains.js';
 
 const BIN = path.join(PROJECT_ROOT, 'bin/run.js');
-const ROUNDS = 5;
+const ROUNDS = 4;
 const MiB = 1024 * 1024;
-const SECTORS = (192 * MiB) / 512;
+const SECTORS = (96 * MiB) / 512;
 
 /** A base with data, and two children that write over half of it. */
 function shape(format: 'vhd' | 'vhdx'): ChainShape {
@@ -58,7 +58,7 @@ describe.each(['vhd', 'vhdx'] as const)('a merge of %s images that is killed', (
       const folder = testFolder('kill');
       for (const name of names) await must('cp', [path.join(pristine, name), folder]);
       const [child, target] = [path.join(folder, names[0] ?? ''), path.join(folder, names.at(-1) ?? '')];
-      const complete = await mergeAndKill(child, target, round * 45);
+      const complete = await mergeAndKill(child, target, round * 25);
       if (!complete) interrupted += 1;
       expect((await hash(host, { path: child })).sha256).toBe(wanted);
       await merge(host, { child, to: target, delete: true });

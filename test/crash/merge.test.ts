@@ -25,7 +25,7 @@ const write = (at: number, sectors: number, fill: number): Step => ({ kind: 'wri
 const zero = (at: number, sectors: number): Step => ({ kind: 'zero', at, sectors, fill: 1 });
 
 /** Instants tried per case; all of them with a large number. */
-const INSTANTS = Number(process.env.VHDKIT_CRASH_INSTANTS ?? 9);
+const INSTANTS = Number(process.env.VHDKIT_CRASH_INSTANTS ?? 6);
 
 /** Whole blocks, sector runs, zeros over data, and a child that is larger than what lies beneath. */
 function shapeOf(format: 'vhd' | 'vhdx', depth: 2 | 3): ChainShape {

@@ -30,8 +30,11 @@ interface Leftovers {
 /** Longer ones are not ours: a chain has a few hundred images at most. */
 const MAX_LENGTH = 1024 * 1024;
 
-function recordPath(child: string): string {
-  return join(dirname(child), `.${basename(child)}.vhdkit-merge`);
+/** The folder in which the child really lies, and the file there that speaks of it. */
+async function placeOf(fileSystem: FileSystem, child: string): Promise<{ folder: string; record: string }> {
+  const real = (await fileSystem.realPath?.(child)) ?? child;
+  const folder = resolve(dirname(real));
+  return { folder, record: join(folder, `.${basename(real)}.vhdkit-merge`) };
 }
 
 function isLeft(value: unknown): value is Left {
@@ -49,8 +52,7 @@ function parse(text: string): Leftovers | undefined {
   }
 }
 
-async function read(fileSystem: FileSystem, child: string): Promise<Leftovers | undefined> {
-  const path = recordPath(child);
+async function read(fileSystem: FileSystem, path: string): Promise<Leftovers | undefined> {
   if ((await fileSystem.kind(path)) !== 'file') return undefined;
   const file = await fileSystem.open(path);
   try {
@@ -82,12 +84,12 @@ export async function recordLeftovers(
   target: DiskImage,
   images: readonly { path: string; id: string }[],
 ): Promise<void> {
-  const folder = resolve(dirname(child));
+  const { folder, record: place } = await placeOf(fileSystem, child);
   const record: Leftovers = {
     target: target.linkId ?? '',
     images: images.map(({ path, id }) => ({ path: relative(folder, resolve(path)), id })),
   };
-  const pending = await fileSystem.createPending(recordPath(child), { overwrite: true });
+  const pending = await fileSystem.createPending(place, { overwrite: true });
   try {
     await pending.file.write(Buffer.from(`${JSON.stringify(record)}\n`), 0);
     await pending.publish();
@@ -103,17 +105,18 @@ export async function findLeftovers(
   child: string,
   target: DiskImage,
 ): Promise<{ path: string; id: string }[]> {
-  const record = await read(fileSystem, child);
+  const { folder, record: place } = await placeOf(fileSystem, child);
+  const record = await read(fileSystem, place);
   if (!record || record.target !== target.linkId) return [];
   const found: { path: string; id: string }[] = [];
   for (const { path, id } of record.images) {
-    const there = join(dirname(child), path);
+    const there = join(folder, path);
     if ((await idOf(fileSystem, there)) === id) found.push({ path: there, id });
   }
   return found;
 }
 
 export async function forgetLeftovers(fileSystem: FileSystem, child: string): Promise<void> {
-  const path = recordPath(child);
-  if ((await fileSystem.kind(path)) === 'file') await fileSystem.remove(path);
+  const { record } = await placeOf(fileSystem, child);
+  if ((await fileSystem.kind(record)) === 'file') await fileSystem.remove(record);
 }

@@ -7,8 +7,10 @@
  * an id for its parent that no image has, or that of the target as it was (VHDX), so that nobody takes it
  * for what it was or merges it once more. Nothing is removed before the target is durable, the child last.
  */
+import { isVhdkitError } from '../../base/errors.js';
 import { randomGuid } from '../../base/random.js';
 import type { EditableImage } from '../../formats/editable-image.js';
+import type { FileSystem } from '../../io/file-system.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
 import { forgetLeftovers, recordLeftovers } from './leftovers.js';
@@ -45,6 +47,17 @@ export function removals({ merged, between }: MergePlan): string[] {
   return [...between.map(({ path }) => path).reverse(), ...merged.slice(0, 1)];
 }
 
+/** The file itself, and the link that led to it if one did. */
+async function removeFile(fileSystem: FileSystem, path: string): Promise<void> {
+  const real = (await fileSystem.realPath?.(path)) ?? path;
+  await fileSystem.remove(real);
+  if (real === path) return;
+  await fileSystem.remove(path).catch((error: unknown) => {
+    // The link was to a folder on the way.
+    if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
+  });
+}
+
 /**
  * Removes what was merged: from the target up, so that what a crash leaves of the images between can't be
  * opened, and the child last, because until then it is the way to finish. They must be closed.
@@ -56,7 +69,7 @@ export async function removeMerged({ fileSystem }: Host, plan: MergePlan): Promi
     const lock = await fileSystem.lock(path);
     try {
       if (index === removed.length - 1) await forgetLeftovers(fileSystem, path);
-      await fileSystem.remove(path);
+      await removeFile(fileSystem, path);
     } finally {
       await lock.release();
     }

@@ -5,6 +5,7 @@
  * to, so that whoever looks through the child sees the same before, during and after. When `moveRuns`
  * returns, everything is durable in the target.
  */
+import { MiB } from '../../base/bytes.js';
 import type { Clock } from '../../base/clock.js';
 import { throwIfAborted } from '../../base/errors.js';
 import type { DataExtent } from '../../block/extent.js';
@@ -21,7 +22,13 @@ import { WholeFiles } from './whole-file.js';
  * Milliseconds between flushes: bounds what an interrupted merge leaves in the target without a name, and
  * what the target's format has to remember.
  */
-export const FLUSH_INTERVAL = 5000;
+export const FLUSH_INTERVAL = 10_000;
+
+/**
+ * Bytes of payload handed to one session: storage is asked to begin writing what a session has moved, so
+ * that it works while the next one copies, and the flush in the end is short.
+ */
+const SLICE = 64 * MiB;
 
 export interface MergeParts {
   /** The images above the target, top first. */
@@ -86,17 +93,13 @@ async function reporting(parts: MergeParts): Promise<Pick<SessionOptions, 'onPro
   };
 }
 
-/** Takes from the walk until time is up; `finished` says whether it was the last. */
-async function* slice(
-  walk: AsyncIterator<DataExtent>,
-  isTimeUp: () => boolean,
-  finished: () => void,
-): AsyncGenerator<DataExtent> {
-  for (;;) {
+/** Takes one slice from the walk; calls `finished` when it was the last. */
+async function* slice(walk: AsyncIterator<DataExtent>, finished: () => void): AsyncGenerator<DataExtent> {
+  for (let taken = 0; taken < SLICE; ) {
     const step = await walk.next();
     if (step.done) return finished();
+    taken += step.value.length;
     yield step.value;
-    if (isTimeUp()) return;
   }
 }
 
@@ -111,17 +114,18 @@ async function moveData(parts: MergeParts): Promise<BytesMoved> {
   let base = 0;
   onProgress?.(0);
   try {
+    let flushed = clock.now();
     while (!finished) {
-      const started = clock.now();
-      const isTimeUp = (): boolean => clock.now() - started >= flushInterval;
-      const extents = slice(walk, isTimeUp, () => {
+      const extents = slice(walk, () => {
         finished = true;
       });
       const own = onProgress ? { onProgress: (done: number) => onProgress(base + done) } : {};
       const moved = await transfer(extents, into, { ...session, ...reports, ...own });
       base += moved.shared + moved.kernelCopied + moved.buffered + moved.zeroed;
       bytes = add(bytes, moved);
-      if (!finished) await target.flush();
+      if (finished || clock.now() - flushed < flushInterval) continue;
+      await target.flush();
+      flushed = clock.now();
     }
     return bytes;
   } finally {

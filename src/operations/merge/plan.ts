@@ -89,8 +89,14 @@ function assertFiles(images: readonly DiskImage[]): void {
   });
 }
 
-function placesOf(images: readonly DiskImage[]): string[] {
-  return [...new Set(images.map((image) => dirname(image.file.path)))];
+/** Where images that depend on these may be: where they were named, and where they really lie. */
+async function placesOf({ fileSystem }: Host, images: readonly DiskImage[]): Promise<string[]> {
+  const folders = new Set<string>();
+  for (const { file } of images) {
+    const real = await fileSystem.realPath?.(file.path).catch(() => undefined);
+    for (const path of [file.path, real ?? file.path]) folders.add(dirname(path));
+  }
+  return [...folders];
 }
 
 /**
@@ -103,7 +109,7 @@ async function otherChildren(
   left: readonly string[],
   force: boolean,
 ): Promise<Finding[]> {
-  const places = placesOf(images);
+  const places = await placesOf(host, images);
   const warnings: Finding[] = [];
   for (const [index, image] of images.entries()) {
     const above = images[index - 1];
@@ -151,7 +157,8 @@ export async function planMerge(host: Host, options: MergeOptions): Promise<Merg
     const left = index > 1 ? [] : await findLeftovers(host.fileSystem, options.child, target);
     const leftPaths = left.map(({ path }) => path);
     warnings.push(...(await otherChildren(host, images, leftPaths, options.force ?? false)));
-    const dependents = options.delete ? await findChildren(host, chain.top, placesOf(images), leftPaths) : [];
+    const places = await placesOf(host, images);
+    const dependents = options.delete ? await findChildren(host, chain.top, places, leftPaths) : [];
     const acceptedIds = merged.at(-1)?.parentLink?.acceptedIds ?? [];
     return {
       merged: merged.map((image) => image.file.path),

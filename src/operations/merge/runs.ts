@@ -15,7 +15,7 @@ import { HoleFinder } from '../../offload/sources.js';
 export type Run = DataExtent | ZeroExtent;
 
 /** Longest run: bounds the wait for progress and cancellation. */
-const MAX_RUN = 256 * MiB;
+const MAX_RUN = 64 * MiB;
 /** Shorter holes are not worth a request of their own. */
 const LONG_HOLE = 64 * KiB;
 

@@ -26,8 +26,8 @@ const RUNS = Number(process.env.VHDKIT_MERGE_RUNS ?? 1);
 
 // A VHDX takes up some MiB however small its disk is.
 describe.each([
-  ['vhd', 30],
-  ['vhdx', 10],
+  ['vhd', 25],
+  ['vhdx', 8],
 ] as const)('merging %s chains', (format, times) => {
   const runs = times * RUNS;
 
