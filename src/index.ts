@@ -8,9 +8,17 @@ export type { ChainExtent, Extent, Place, PreparedWrite } from './block/extent.j
 export { walkExtents } from './block/extent.js';
 export { Chain, openChain, resolveParent } from './formats/chain.js';
 export type { CreateImageOptions, DiskImage, FormatId, ImageType } from './formats/disk-image.js';
+export type { EditableImage, NewParentLink, WriteAccess } from './formats/editable-image.js';
 export type { Finding, Severity } from './formats/finding.js';
 export { readDisk } from './formats/image-reader.js';
-export { createImage, formatByExtension, formatByName, openImage, probeFormat } from './formats/registry.js';
+export {
+  createImage,
+  editImage,
+  formatByExtension,
+  formatByName,
+  openImage,
+  probeFormat,
+} from './formats/registry.js';
 export type { FileSystem, PendingFile } from './io/file-system.js';
 export { MemoryFile } from './io/memory-file.js';
 export { nodeFileSystem } from './io/node-file-system.js';
@@ -23,9 +31,12 @@ export {
   CheckUnsupported,
   check,
 } from './operations/check.js';
+export { type CompactOptions, type CompactResult, compact } from './operations/compact.js';
 export { CompareError, type CompareOptions, type CompareResult, compare } from './operations/compare.js';
 export { type ConvertOptions, type ConvertResult, convert } from './operations/convert.js';
+export { convertInPlace, type InPlaceOptions, type InPlaceResult } from './operations/convert-in-place.js';
 export { type CreateOptions, type CreateResult, create } from './operations/create.js';
+export { type DefragOptions, type DefragResult, defrag } from './operations/defrag.js';
 export { type HashOptions, type HashResult, hash } from './operations/hash.js';
 export { type Host, type ProgressSink, systemHost } from './operations/host.js';
 export { type ImageInfo, type InfoOptions, type InfoResult, info } from './operations/info.js';
@@ -35,4 +46,5 @@ export { PROFILES } from './operations/profiles/profiles.js';
 export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
 export { type RebaseOptions, type RebaseResult, rebase } from './operations/rebase.js';
+export { type ResizeOptions, type ResizeResult, resize } from './operations/resize.js';
 export { type WriteOptions, type WriteResult, write } from './operations/write.js';
