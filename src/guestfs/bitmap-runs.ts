@@ -16,7 +16,7 @@ function find(bitmap: Uint8Array, from: number, end: number, set: boolean): numb
   const skip = set ? 0x00 : 0xff;
   let bit = from;
   while (bit < end) {
-    const byte = bitmap[bit >>> 3] ?? skip;
+    const byte = bitmap[bit >>> 3] ?? 0xff;
     if ((bit & 7) === 0 && byte === skip) {
       bit += 8;
       continue;
