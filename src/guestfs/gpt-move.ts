@@ -4,10 +4,11 @@
  * Invariants: the answer is a list of steps, each to be durable before the next one begins, and at every
  * instant in between (a step may be done in part, in any order) one of the two copies is sound, with the
  * partitions as they were: the backup is written while nothing touches the primary, and the primary is
- * changed when the new backup is complete. Partitions keep their places, ids and names; only those that
+ * changed when the new backup is complete. Where a header that is being written counts as lost, the other copy
+ * is still found, but for disks that shrink by less than a backup takes. Partitions keep their places, ids and names; only those that
  * the new end cuts are shortened or dropped, and only if that is allowed.
  */
-import { KiB, MiB, roundUp } from '../base/bytes.js';
+import { KiB, MiB, roundDown, roundUp } from '../base/bytes.js';
 import { VhdkitError } from '../base/errors.js';
 import {
   arrayBytes,
@@ -122,6 +123,21 @@ function protectiveMbr({ mbr, mbrEntries, sectorSize }: GptTable, size: number):
   return [{ offset: 0, bytes: moveMbrEntries(mbr, [{ slot: entry.slot, first: 1, count }]) }];
 }
 
+/**
+ * A disk that becomes smaller by less than the backup takes: the new one is written over the old one while
+ * the disk's end is still where it was. One sector, the primary header, may change then; not its array too.
+ */
+function assertApart({ backup, sectorSize }: GptTable, cut: readonly GptPartition[], newStart: number): void {
+  if (!backup || cut.length === 0 || (backup.header.myLba + 1) * sectorSize <= newStart) return;
+  const start = backup.header.entriesLba * sectorSize;
+  const taken = backupSectors(backup.header, sectorSize) * sectorSize;
+  if (newStart + taken <= start) return;
+  refuse(
+    'it would be written over the old one while partitions are cut, and a power failure could leave neither',
+    `Choose at most ${roundDown(start, 4 * KiB)} bytes.`,
+  );
+}
+
 function assertRoom(table: GptTable, room: Room, options: GptMoveOptions): GptPartition[] {
   const { header, partitions } = table.valid;
   const tooFar = partitions.filter(({ last }) => last > room.lastUsable);
@@ -155,6 +171,7 @@ export function moveGptBackup(table: GptTable, options: GptMoveOptions): GptMove
   const { header } = primary;
   const room = roomFor(header, sectorSize, options.size);
   const cut = assertRoom(table, room, options);
+  assertApart(table, cut, room.backupArrayLba * sectorSize);
   const array = cut.length > 0 ? cutArray(primary, cut, room.lastUsable) : primary.array;
   const common = { ...header, lastUsable: room.lastUsable, entriesCrc: arrayCrc(array) };
   const newPrimary = { ...common, alternateLba: room.backupLba };

@@ -14,6 +14,7 @@ import {
   kindName,
   MiB,
   shownBy,
+  tableWithoutPrimary,
 } from '../support/resize-kit.js';
 import { gptDisk } from '../unit/guestfs/disks.js';
 
@@ -29,6 +30,8 @@ function disk(kind: ImageKind): Buffer {
   return content.fill(0, 2.5 * MiB, 4.5 * MiB);
 }
 
+const PARTITIONED = { kind: 'gpt', valid: { partitions: [{ name: 'boot' }, { name: 'data' }] } };
+
 /** Where no table is before, meanwhile or after. */
 const KEPT: readonly [number, number][] = [[0.5 * MiB, 3.5 * MiB]];
 
@@ -41,7 +44,7 @@ const cases = KINDS.flatMap((kind) =>
 
 describe('a crash while the image is resized', () => {
   it.each(cases)('$name', async ({ kind, size }) => {
-    const { format } = kind;
+    const { format, sectorSize = 512 } = kind;
     const content = disk(kind);
     const files = await crashDiskWith(kind, content, 6 * MiB);
     files.start();
@@ -57,10 +60,11 @@ describe('a crash while the image is resized', () => {
         const same = shown.content.subarray(start, end).equals(content.subarray(start, end));
         expect(same, `${label}: content changed`).toBe(true);
       }
-      expect(shown.table, label).toMatchObject({
-        kind: 'gpt',
-        valid: { partitions: [{ name: 'boot' }, { name: 'data' }] },
-      });
+      expect(shown.table, label).toMatchObject(PARTITIONED);
+      // A header that is being written counts as lost: its copy must be complete by then.
+      const header = (bytes: Buffer): Buffer => bytes.subarray(sectorSize, sectorSize + 512);
+      if (header(shown.content).equals(header(content))) continue;
+      expect(await tableWithoutPrimary(shown.content, sectorSize), label).toMatchObject(PARTITIONED);
     }
     expect(sizes.size).toBe(2);
     const after = await shownBy(files.files(), format);

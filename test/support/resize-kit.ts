@@ -129,6 +129,15 @@ export async function shownBy(files: CrashState, format: FormatId): Promise<Show
   return { type: chain.top.type, content, table, linkId: chain.top.linkId };
 }
 
+/** The table that is found when the primary header can't be read: it was being written when the power failed. */
+export async function tableWithoutPrimary(
+  content: Buffer,
+  sectorSize: number,
+): Promise<PartitionTable | undefined> {
+  const torn = Buffer.from(content).fill(0xff, sectorSize + 8, sectorSize + 92);
+  return findPartitionTable(async (offset, length) => torn.subarray(offset, offset + length), torn.length);
+}
+
 /** Findings of the image in a state of the disk that are errors. */
 export async function errorsOf(files: CrashState, format: FormatId): Promise<string[]> {
   const image = await openImage(await new CrashDisk(files).fileSystem().open(IMAGE), { format });
