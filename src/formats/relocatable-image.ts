@@ -50,6 +50,8 @@ export interface RelocatableImage extends EditableImage {
   relocate(id: number, fileOffset: number): Promise<void>;
   /** Gives an anchor's place back. No visible change: the block reads as before. Durable after `flush`. */
   dropAnchor(id: number): Promise<void>;
+  /** Length of the file after `trim` when the last unit or structure ends at `end`, bytes. */
+  lengthFor(end: number): number;
   /**
    * Cuts off what lies behind the last unit and structure, flushes, and answers the bytes the file lost.
    * To be called with everything flushed.

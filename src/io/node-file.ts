@@ -92,6 +92,12 @@ export class NodeFile implements RandomAccessFile {
     }
   }
 
+  async punch(offset: number, length: number): Promise<boolean> {
+    assertBytes(offset, 'offset');
+    assertBytes(length, 'length');
+    return length > 0 && (await nativeCalls()?.punchHole(this.fd, offset, length)) === 0;
+  }
+
   async truncate(size: number): Promise<void> {
     assertBytes(size, 'size');
     if (this.kind === 'device') {

@@ -43,6 +43,11 @@ export interface RandomAccessFile {
   write(buffer: Uint8Array, offset: number): Promise<void>;
   /** Makes the range read as zeros, freeing storage where the system can. */
   zero(offset: number, length: number): Promise<void>;
+  /**
+   * The same only where it frees storage: false, and nothing was changed, where the system can't. For
+   * ranges whose content nobody needs. Absent where storage is not given back piece by piece.
+   */
+  punch?(offset: number, length: number): Promise<boolean>;
   /** Sets the length of a regular file. A device refuses (UNSUPPORTED). */
   truncate(size: number): Promise<void>;
   /** Returns when everything written is on stable storage. */

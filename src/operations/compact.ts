@@ -13,9 +13,11 @@ import { dirname } from 'node:path';
 import { Chain } from '../formats/chain.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { isRelocatable } from '../formats/relocatable-image.js';
+import type { DiskFreeSpace } from '../guestfs/free-space-map.js';
 import { assertNoChildren, findChildren } from './children.js';
 import { freeSpaceOf, storageOf } from './compact/facts.js';
-import { type GivenBack, giveBack, survey } from './compact/give-back.js';
+import { Forecast } from './compact/foresee.js';
+import { type GiveBackOptions, type GivenBack, giveBack, survey } from './compact/give-back.js';
 import { compactInto } from './compact/into-new-image.js';
 import { type MovedDown, moveDown } from './compact/move-down.js';
 import type { CompactOptions, CompactResult, StorageFacts } from './compact/types.js';
@@ -60,23 +62,21 @@ export async function compact(host: Host, options: CompactOptions): Promise<Comp
   }
 }
 
+const NOTHING_MOVED = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 } as const;
+
 type Done = Pick<CompactResult, 'before' | 'after' | 'reclaimed' | 'volumes' | 'moved' | 'bytes'>;
 
 async function run(host: Host, { top, chain }: EditableChain, options: CompactOptions): Promise<Done> {
-  const { progress, signal } = options;
-  const dryRun = options.dryRun ?? false;
   const before = await storageOf(top);
   const map = options.freeSpace ? await freeSpaceOf(chain) : undefined;
-  const parents = chain.images.slice(1);
-  const given = await (dryRun ? survey : giveBack)(top, {
-    zeros: options.zeroBlocks ?? !options.freeSpace,
-    ...(map ? { free: map.ranges() } : {}),
-    ...(parents.length > 0 ? { below: new Chain(parents) } : {}),
-    ...(signal ? { signal } : {}),
-    ...(progress ? { onProgress: (done: number) => progress.update(done, top.virtualSize) } : {}),
-  });
-  const moved = dryRun ? undefined : await shorten(host, top, options);
-  const after = dryRun ? foreseen(before, given) : await storageOf(top);
+  const work = options.dryRun ? foreseen : carriedOut;
+  const { given, after, moved, bytes } = await work(
+    host,
+    top,
+    before,
+    options,
+    whatToGive(chain, map, options),
+  );
   const lost = before.fileSize - after.fileSize;
   return {
     before,
@@ -84,12 +84,56 @@ async function run(host: Host, { top, chain }: EditableChain, options: CompactOp
     reclaimed: {
       zeros: given.zeros,
       freeSpace: given.freeSpace,
+      insideBlocks: given.insideBlocks,
       slack: isRelocatable(top) ? Math.max(0, lost - given.zeros - given.freeSpace) : 0,
     },
     ...(map ? { volumes: map.reports } : {}),
-    moved: { units: moved?.units ?? 0, bytes: moved?.length ?? 0 },
-    bytes: moved?.bytes ?? { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 },
+    moved,
+    bytes,
   };
+}
+
+function whatToGive(chain: Chain, map: DiskFreeSpace | undefined, options: CompactOptions): GiveBackOptions {
+  const { progress, signal } = options;
+  const parents = chain.images.slice(1);
+  return {
+    zeros: options.zeroBlocks ?? !options.freeSpace,
+    ...(map ? { free: map.ranges() } : {}),
+    ...(parents.length > 0 ? { below: new Chain(parents) } : {}),
+    ...(signal ? { signal } : {}),
+    ...(progress ? { onProgress: (done: number) => progress.update(done, chain.virtualSize) } : {}),
+  };
+}
+
+type Work = Pick<CompactResult, 'after' | 'moved' | 'bytes'> & { given: GivenBack };
+
+async function carriedOut(
+  host: Host,
+  top: EditableImage,
+  _before: StorageFacts,
+  options: CompactOptions,
+  what: GiveBackOptions,
+): Promise<Work> {
+  const given = await giveBack(top, what);
+  const moved = await shorten(host, top, options);
+  return {
+    given,
+    moved: { units: moved?.units ?? 0, bytes: moved?.length ?? 0 },
+    bytes: moved?.bytes ?? NOTHING_MOVED,
+    after: await storageOf(top),
+  };
+}
+
+async function foreseen(
+  _host: Host,
+  top: EditableImage,
+  before: StorageFacts,
+  _options: CompactOptions,
+  what: GiveBackOptions,
+): Promise<Work> {
+  const forecast = new Forecast(top);
+  const given = await survey(top, what, (decision) => forecast.note(decision));
+  return { given, ...(await forecast.foresee(before)), bytes: NOTHING_MOVED };
 }
 
 /** Images without blocks have nothing to move: their storage is given back where it lies. */
@@ -106,14 +150,4 @@ async function shorten(
     ...(signal ? { signal } : {}),
     ...(progress ? { progress } : {}),
   });
-}
-
-function foreseen(before: StorageFacts, given: GivenBack): StorageFacts {
-  const less = given.zeros + given.freeSpace;
-  return {
-    fileSize: Math.max(0, before.fileSize - less),
-    allocatedBytes: Math.max(0, before.allocatedBytes - less),
-    allocatedBlocks: Math.max(0, before.allocatedBlocks - given.blocks),
-    fragmentation: before.fragmentation,
-  };
 }

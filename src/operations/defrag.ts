@@ -5,10 +5,12 @@
  * that is less fragmented than before, or as much, and running again finishes. Rounds: copy into free space,
  * flush, tables, flush; only then what was left is free. Moving is no visible change: children stay valid.
  *
+ * With `host`, the file itself is brought into one piece on the host afterwards, whatever the format.
+ *
  * Not here: the order of moves (rearrange/order-plan.ts); giving back unused blocks (compact.ts).
  */
 import { GiB, isPowerOfTwo } from '../base/bytes.js';
-import { throwIfAborted, VhdkitError } from '../base/errors.js';
+import { isVhdkitError, throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { FormatId, ImageLayout, ImageType } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { isRelocatable, type RelocatableImage } from '../formats/relocatable-image.js';
@@ -16,6 +18,7 @@ import { countPhysicalExtents } from '../io/file-extents.js';
 import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
 import { add } from './convert/move.js';
+import { assertHasHostLayout, type HostLayout, layOutAnew } from './defrag/host-layout.js';
 import { openForEditing } from './editing.js';
 import type { Host, ProgressSink } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
@@ -36,6 +39,8 @@ export interface DefragOptions extends MovingOptions {
   /** Change nothing; say what would be moved. */
   dryRun?: boolean;
   progress?: ProgressSink;
+  /** Called when the file is about to be laid out anew; the answer is told how far it is. */
+  onHost?: () => Promise<ProgressSink>;
 }
 
 /** How an image lies in its file. Sizes in bytes. */
@@ -57,6 +62,8 @@ export interface DefragResult {
   /** Units moved, and their bytes; one that had to make room first counts twice. */
   moved: { units: number; bytes: number };
   bytes: BytesMoved;
+  /** With `host`, and not in a dry run: what became of the file on the host. */
+  hostLayout?: HostLayout;
   elapsedMs: number;
   dryRun: boolean;
 }
@@ -137,40 +144,84 @@ async function runRounds(
   }
 }
 
+interface Rearranged extends Outcome {
+  after: Arrangement;
+}
+
+async function rearrange(
+  host: Host,
+  image: RelocatableImage,
+  before: Arrangement,
+  options: DefragOptions,
+): Promise<Rearranged> {
+  const session = sessionFor(host, options);
+  const alignment = alignmentOf(image, options.align);
+  await assertSound(image);
+  if (!options.dryRun) await dropAnchors(image);
+  const units = await orderedUnits(image);
+  const ground: Ground = {
+    immovable: image.immovable(),
+    placeFrom: (offset) => image.placeFrom(offset, alignment),
+  };
+  const plan = new OrderPlan(units, ground, LIMITS);
+  if (options.dryRun) {
+    const fragmentation = { percent: 0, extents: units.count > 0 ? 1 : 0 };
+    return {
+      moved: { units: plan.left, bytes: plan.bytesLeft() },
+      bytes: NOTHING,
+      after: { ...before, fragmentation, payloadAlignment: before.payloadAlignment && alignment },
+    };
+  }
+  const outcome = await runRounds(image, units, plan, options, session);
+  await image.trim();
+  return { ...outcome, after: arrangement(image, await image.layout()) };
+}
+
+/** Where it is not possible, the blocks are in order all the same: that is said, and no failure. */
+async function tryToLayOutAnew(
+  host: Host,
+  image: EditableImage,
+  options: DefragOptions,
+): Promise<HostLayout> {
+  const { signal, rate } = options;
+  const progress = await options.onHost?.();
+  try {
+    return await layOutAnew(host, image.file, {
+      ...(signal ? { signal } : {}),
+      ...(rate === undefined ? {} : { rate }),
+      ...(progress ? { progress } : {}),
+    });
+  } catch (error) {
+    if (!isVhdkitError(error) || (error.code !== 'NO_SPACE' && error.code !== 'UNSUPPORTED')) throw error;
+    const extents = countPhysicalExtents(image.file) ?? 0;
+    return { replaced: false, reason: error.message, extents, bytes: NOTHING };
+  }
+}
+
 /**
- * @throws IN_USE, UNSUPPORTED (no blocks), INVALID_ARGUMENT, IMAGE_CORRUPT, NO_SPACE, CANCELLED, IO_FAILED
+ * @throws IN_USE, UNSUPPORTED (no blocks; with `host` a device), INVALID_ARGUMENT, IMAGE_CORRUPT, NO_SPACE,
+ *   CANCELLED, IO_FAILED
  */
 export async function defrag(host: Host, options: DefragOptions): Promise<DefragResult> {
   const started = host.clock.now();
-  const session = sessionFor(host, options);
   const editing = await openForEditing(host, options.path, options.format ? { format: options.format } : {});
+  const { image } = editing;
   try {
-    const image = assertRelocatable(editing.image, 'defragment');
-    await assertSound(image);
+    if (options.host) assertHasHostLayout(image.file);
     const before = arrangement(image, await image.layout());
-    const alignment = alignmentOf(image, options.align);
-    if (!options.dryRun) await dropAnchors(image);
-    const units = await orderedUnits(image);
-    const ground: Ground = {
-      immovable: image.immovable(),
-      placeFrom: (offset) => image.placeFrom(offset, alignment),
-    };
-    const plan = new OrderPlan(units, ground, LIMITS);
-    let outcome: Outcome = { moved: { units: plan.left, bytes: plan.bytesLeft() }, bytes: NOTHING };
-    if (!options.dryRun) {
-      outcome = await runRounds(image, units, plan, options, session);
-      await image.trim();
-    }
-    const expected = { percent: 0, extents: units.count > 0 ? 1 : 0 };
+    const rearranged =
+      options.host && !isRelocatable(image)
+        ? { moved: { units: 0, bytes: 0 }, bytes: NOTHING, after: before }
+        : await rearrange(host, assertRelocatable(image, 'defragment'), before, options);
+    const hostLayout =
+      options.host && !options.dryRun ? await tryToLayOutAnew(host, image, options) : undefined;
     return {
       path: options.path,
       format: image.format,
       type: image.type,
       before,
-      after: options.dryRun
-        ? { ...before, fragmentation: expected, payloadAlignment: before.payloadAlignment && alignment }
-        : arrangement(image, await image.layout()),
-      ...outcome,
+      ...rearranged,
+      ...(hostLayout ? { after: { ...rearranged.after, hostExtents: hostLayout.extents }, hostLayout } : {}),
       elapsedMs: host.clock.now() - started,
       dryRun: options.dryRun ?? false,
     };

@@ -299,6 +299,12 @@ class SharedFile implements RandomAccessFile {
     this.#record({ kind: 'zero', name: this.path, offset, length });
   }
 
+  async punch(offset: number, length: number): Promise<boolean> {
+    const end = Math.min(offset + length, this.size());
+    if (end > offset) await this.zero(offset, end - offset);
+    return true;
+  }
+
   async truncate(size: number): Promise<void> {
     this.#assertWritable();
     this.#record({ kind: 'truncate', name: this.path, size });

@@ -45,7 +45,7 @@ export default class Defrag extends BaseCommand {
     const picture = () =>
       pictured ? takePicture(host, args.image, flags.from, this.signal) : Promise.resolve(undefined);
     const before = await picture();
-    const result = await this.withProgress(flags, 'Defragmenting', (progress) =>
+    const result = await this.withProgress(flags, 'Defragmenting', (progress, next) =>
       defrag(host, {
         path: args.image,
         provider: flags.provider,
@@ -53,6 +53,7 @@ export default class Defrag extends BaseCommand {
         host: flags.host,
         signal: this.signal,
         progress,
+        onHost: () => next('Laying the file out anew'),
         ...(flags.from ? { format: flags.from } : {}),
         ...(flags.align === undefined ? {} : { align: flags.align }),
         ...(flags.rate === undefined ? {} : { rate: flags.rate }),

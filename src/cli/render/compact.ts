@@ -26,8 +26,12 @@ export function renderCompact(result: CompactResult, style: Style): string[] {
     ['on the host', `${atMost}${change(before.allocatedBytes, after.allocatedBytes)}`],
     ['zeros', some(reclaimed.zeros)],
     ['free space', some(reclaimed.freeSpace)],
+    ['inside blocks', some(reclaimed.insideBlocks)],
     ['slack', some(reclaimed.slack)],
-    ['moved', moved.units > 0 ? `${moved.units} blocks, ${sizeText(moved.bytes)}` : undefined],
+    [
+      dryRun ? 'to move' : 'moved',
+      moved.units > 0 ? `${moved.units} blocks, ${sizeText(moved.bytes)}` : undefined,
+    ],
     ['shared', some(bytes.shared)],
     ['copied in kernel', some(bytes.kernelCopied)],
     ['read and written', some(bytes.buffered)],

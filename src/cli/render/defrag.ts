@@ -24,6 +24,12 @@ function hostText({ before, after }: DefragResult): string | undefined {
   return change(String(before.hostExtents), String(after.hostExtents ?? before.hostExtents));
 }
 
+function hostLayoutText({ hostLayout }: DefragResult): string | undefined {
+  if (!hostLayout) return undefined;
+  const { replaced, reason, bytes } = hostLayout;
+  return replaced ? `yes, ${sizeText(bytes.buffered)} written` : `no: ${printable(reason ?? '')}`;
+}
+
 export function renderDefrag(result: DefragResult, style: Style): string[] {
   const { before, after, moved, bytes, dryRun } = result;
   const fields: Field[] = [
@@ -35,6 +41,7 @@ export function renderDefrag(result: DefragResult, style: Style): string[] {
     ['read and written', some(bytes.buffered)],
     ['file size', change(sizeText(before.fileSize), sizeText(after.fileSize))],
     ['extents on the host', hostText(result)],
+    ['laid out anew', hostLayoutText(result)],
     ['time', dryRun ? undefined : durationText(result.elapsedMs)],
   ];
   const what = `${style.bold(printable(result.path))} (${result.format}, ${result.type})`;

@@ -75,6 +75,11 @@ export class BlockSpace {
     return this.#retired.length + this.#freed.length;
   }
 
+  /** Length of the file when the last block ends at `end`. */
+  lengthFor(end: number): number {
+    return this.#slots.footerAfter(end) + FOOTER_BYTES;
+  }
+
   entryOf(dataOffset: number): number {
     return this.#slots.entryOf(dataOffset);
   }

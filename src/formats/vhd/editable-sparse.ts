@@ -81,6 +81,10 @@ export class EditableSparseVhd extends EditableVhd implements RelocatableImage {
   /** A VHD has no anchors. */
   async dropAnchor(): Promise<void> {}
 
+  lengthFor(end: number): number {
+    return this.#state.space.lengthFor(end);
+  }
+
   trim(): Promise<number> {
     return this.inTurn(async () => {
       const before = this.file.size();

@@ -6,6 +6,7 @@
  * interrupted has given back a part, and running again goes on.
  */
 import { throwIfAborted } from '../../base/errors.js';
+import type { DataExtent } from '../../block/extent.js';
 import type { DiskImage } from '../../formats/disk-image.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { type DecideOptions, type Decision, decide } from './decide.js';
@@ -15,6 +16,8 @@ export interface GivenBack {
   /** Bytes of storage, by reason. */
   zeros: number;
   freeSpace: number;
+  /** Bytes of free space in blocks that stay. */
+  insideBlocks: number;
 }
 
 export interface GiveBackOptions extends DecideOptions {
@@ -42,7 +45,8 @@ class Run {
       return;
     }
     await this.finish();
-    this.#open = { ...next };
+    if (next.action === 'hollow') await hollow(this.#image, next.parts);
+    else this.#open = { ...next };
   }
 
   async finish(): Promise<void> {
@@ -57,17 +61,34 @@ class Run {
   }
 }
 
+/** A write of which only the place matters: nobody needs what is there, before and after. */
+async function hollow(image: EditableImage, parts: readonly DataExtent[]): Promise<void> {
+  for (const { offset, length } of parts) {
+    const write = await image.prepareWrite(offset, length);
+    try {
+      for (const place of write.places) await place.file.punch?.(place.fileOffset, place.length);
+    } catch (error) {
+      await write.abort().catch(() => undefined);
+      throw error;
+    }
+    await write.commit();
+  }
+}
+
 /** What could be given back. Nothing is changed. */
 export async function survey(
   image: DiskImage,
   options: GiveBackOptions,
-  visit?: (decision: Decision) => Promise<void>,
+  visit?: (decision: Decision) => Promise<void> | void,
 ): Promise<GivenBack> {
-  const given: GivenBack = { blocks: 0, zeros: 0, freeSpace: 0 };
+  const given: GivenBack = { blocks: 0, zeros: 0, freeSpace: 0, insideBlocks: 0 };
   for await (const decision of decide(image, options)) {
     throwIfAborted(options.signal, 'compact');
-    given.blocks += 1;
-    given[decision.reason] += decision.stored;
+    if (decision.action === 'hollow') given.insideBlocks += decision.stored;
+    else {
+      given.blocks += 1;
+      given[decision.reason] += decision.stored;
+    }
     await visit?.(decision);
   }
   return given;

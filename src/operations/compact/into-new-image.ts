@@ -65,6 +65,7 @@ export async function compactInto(
       reclaimed: {
         zeros: given.zeros,
         freeSpace: given.freeSpace,
+        insideBlocks: given.insideBlocks,
         slack: top.blockSize === undefined ? 0 : Math.max(0, lost - given.zeros - given.freeSpace),
       },
       ...(map ? { volumes: map.reports } : {}),

@@ -44,7 +44,7 @@ export async function moveDown(image: RelocatableImage, options: MoveDownOptions
     immovable: image.immovable(),
     placeFrom: (offset) => image.placeFrom(offset),
   };
-  const moves = [...fillPlan(units, ground)];
+  const moves = fillPlan(units, ground);
   const result: MovedDown = {
     units: 0,
     length: 0,

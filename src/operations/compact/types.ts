@@ -42,13 +42,15 @@ export interface CompactResult {
   /** The new file, with `to`. */
   target?: string;
   before: StorageFacts;
-  /** In a dry run what it would be at most. */
+  /** In a dry run what is expected. */
   after: StorageFacts;
   reclaimed: {
     /** Blocks of zeros, or of what the parent shows. */
     zeros: number;
     /** Blocks that file systems hold free. */
     freeSpace: number;
+    /** Free space in blocks that stay: their file has holes there now. Counts for storage, not for the length. */
+    insideBlocks: number;
     /** What was unused in the file before. */
     slack: number;
   };

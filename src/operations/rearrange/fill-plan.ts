@@ -60,20 +60,30 @@ class GapFinder {
   }
 }
 
-/** The moves that fill the gaps, from the highest unit down. Changes nothing in `units`. */
-export function* fillPlan(units: UnitTable, ground: Ground): Generator<Move> {
+/**
+ * The moves that fill the gaps. The highest units are chosen; among themselves they keep the order of the
+ * disk: every place given out to units of a length lies below all of these units. Changes nothing in `units`.
+ */
+export function fillPlan(units: UnitTable, ground: Ground): Move[] {
   const order = units.byOffset();
   const gaps = gapsOf(units, ground, order);
-  const finders = new Map<number, GapFinder>();
+  const byLength = new Map<number, { finder: GapFinder; rows: number[]; places: number[] }>();
   for (let index = order.length - 1; index >= 0; index -= 1) {
     const row = order[index] ?? 0;
     const length = units.length(row);
-    let finder = finders.get(length);
-    if (!finder) {
-      finder = new GapFinder(gaps, ground, length);
-      finders.set(length, finder);
+    let group = byLength.get(length);
+    if (!group) {
+      group = { finder: new GapFinder(gaps, ground, length), rows: [], places: [] };
+      byLength.set(length, group);
     }
-    const to = finder.take(units.offset(row));
-    if (to !== undefined) yield { row, to };
+    const to = group.finder.take(units.offset(row));
+    if (to === undefined) continue;
+    group.rows.push(row);
+    group.places.push(to);
   }
+  return [...byLength.values()].flatMap(({ rows, places }) => {
+    // Places come in rising order already.
+    rows.sort((a, b) => a - b);
+    return rows.map((row, index) => ({ row, to: places[index] ?? 0 }));
+  });
 }

@@ -6,12 +6,13 @@
  */
 import type { Extent } from '../../block/extent.js';
 import type { RelocatableImage } from '../../formats/relocatable-image.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { type SessionOptions, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved, TransferTarget } from '../../offload/transfer-types.js';
 import type { PlannedMove, UnitTable } from './unit-table.js';
 
 /** The file as a disk of its own: offsets of the disk are offsets of the file. */
-function fileAsTarget({ file }: RelocatableImage): TransferTarget {
+export function fileAsTarget(file: RandomAccessFile): TransferTarget {
   const nothing = async (): Promise<void> => undefined;
   return {
     file,
@@ -42,7 +43,7 @@ export async function carryOut(
       yield { state: 'data', offset: to, length: units.length(row), file: image.file, fileOffset: from };
     }
   }
-  const bytes = await transfer(extents(), fileAsTarget(image), { ...session, zeros: 'holes' });
+  const bytes = await transfer(extents(), fileAsTarget(image.file), { ...session, zeros: 'holes' });
   for (const { row, to } of ordered) await image.relocate(units.id(row), to);
   return bytes;
 }

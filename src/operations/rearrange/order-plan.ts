@@ -4,7 +4,8 @@
  * A unit goes straight to its place as soon as the place is free; what it leaves becomes free for others.
  * When nothing can go any more, all that is left are cycles: what blocks one place of a cycle is moved
  * behind everything, and the cycle unwinds. So a unit moves once, and one of each cycle twice; long cycles
- * are opened at several points, so that they do not take as many rounds as they have units.
+ * are opened at several points, so that they do not take as many rounds as they have units. Where all move by
+ * less than their length (payload that is to be aligned), each is a cycle of its own.
  *
  * Invariants: within a round nothing is moved to where something lay when the round began, so that a crash
  * during a round harms nothing; whoever carries out a round makes it durable before the next. Pure, apart
@@ -46,7 +47,9 @@ export class OrderPlan {
   #next = 0;
   /** Everything in front of this row is where it belongs. */
   #settled = 0;
-  /** Behind all places: where what is in the way goes. */
+  /** End of all places. */
+  readonly #end: number;
+  /** Behind all places and units: where what is in the way goes. */
   #behind: number;
   #left = 0;
 
@@ -58,11 +61,11 @@ export class OrderPlan {
     this.#occupancy = new Occupancy(units);
     const last = units.count - 1;
     const fixed = ground.immovable.at(-1);
-    this.#behind = Math.max(
-      units.fileEnd(),
+    this.#end = Math.max(
       last < 0 ? 0 : (this.#places[last] ?? 0) + units.length(last),
       fixed ? fixed.offset + fixed.length : 0,
     );
+    this.#behind = this.#end;
     for (let row = 0; row < units.count; row += 1) {
       if (this.#isPlaced(row)) continue;
       this.#left += 1;
@@ -125,14 +128,21 @@ export class OrderPlan {
     const openings = Math.max(1, Math.floor(this.#left / UNITS_PER_OPENING));
     const apart = Math.floor(this.#left / openings);
     while (this.#settled < this.#units.count && this.#isPlaced(this.#settled)) this.#settled += 1;
+    // What went there in earlier rounds came back meanwhile.
+    this.#behind = Math.max(this.#end, this.#units.fileEnd());
     let skip = 0;
     for (let row = this.#settled; row < this.#units.count && !round.isFull; row += 1) {
       if (this.#isPlaced(row)) continue;
-      if (skip === 0) this.#clear(row, round);
+      if (skip === 0 || this.#isInItsOwnWay(row)) this.#clear(row, round);
       skip = skip === 0 ? apart - 1 : skip - 1;
     }
     this.#release(round);
     return round.moves;
+  }
+
+  /** A unit that is to move by less than its length has to make room in any case. */
+  #isInItsOwnWay(row: number): boolean {
+    return Math.abs(this.#units.offset(row) - (this.#places[row] ?? 0)) < this.#units.length(row);
   }
 
   /** Moves what lies at a unit's place (it may be the unit itself) behind everything. */
