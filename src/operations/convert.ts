@@ -10,7 +10,6 @@
 import { isVhdkitError } from '../base/errors.js';
 import type { Chain } from '../formats/chain.js';
 import type { CreateImageOptions } from '../formats/disk-image.js';
-import { TokenManager } from '../offload/token-manager.js';
 import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
 import { type Beginning, begin } from './convert/begin.js';
@@ -23,7 +22,7 @@ import {
   settingsOf,
 } from './convert/journal.js';
 import { CHECKPOINT_INTERVAL, moveDisk } from './convert/move.js';
-import { paced, rateLimitOf } from './convert/pace.js';
+import { paced } from './convert/pace.js';
 import { assertNotSource, examine } from './convert/plan.js';
 import { openSource } from './convert/source.js';
 import { convertStraight, goesStraight } from './convert/stream-in.js';
@@ -33,6 +32,7 @@ import type { ConvertOptions, ConvertResult } from './convert/types.js';
 import { type Verification, verify } from './convert/verify.js';
 import type { Host } from './host.js';
 import { withProfile } from './profiles/apply.js';
+import { rateLimitOf, sessionFor } from './session.js';
 import { type OpenTarget, openTarget, targetFormat } from './target.js';
 
 export type { ByteSink, ConversionPlan, ConvertOptions, ConvertResult } from './convert/types.js';
@@ -80,8 +80,7 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
     try {
       const start = await begin({ target, to, options: made, sources, settings });
       const { image } = start;
-      const session = sessionOptions(host, options);
-      if (rateLimit) session.rateLimit = rateLimit;
+      const session = sessionFor(host, options, rateLimit);
       const job: Job = { host, options, chain, sources, settings, target, start, session };
       const outcome = options.dryRun
         ? await rehearse(job, made)
@@ -110,16 +109,6 @@ export async function convert(host: Host, asked: ConvertOptions): Promise<Conver
   } finally {
     await source.close();
   }
-}
-
-function sessionOptions(host: Host, options: ConvertOptions): SessionOptions {
-  const session: SessionOptions = {
-    provider: options.provider ?? 'auto',
-    zeros: options.zeros ?? 'auto',
-    manager: new TokenManager({ clock: host.clock, random: host.random }),
-  };
-  if (options.signal) session.signal = options.signal;
-  return session;
 }
 
 /** A dry run: what would be done. The target vanishes. */

@@ -4,9 +4,10 @@
  * Invariant: a missing or wrong parent is an answer here, not an error.
  */
 import { closeImages, walkChain } from '../formats/chain.js';
-import type { DiskImage, FormatId, ImageLayout, ImageType } from '../formats/disk-image.js';
+import type { DiskImage, FormatId, ImageType } from '../formats/disk-image.js';
 import type { Finding } from '../formats/finding.js';
 import type { Host } from './host.js';
+import { type Fragmentation, fragmentation } from './layout-facts.js';
 import { linkInfo, type ParentInfo } from './link-info.js';
 
 export type { LinkStatus } from '../formats/chain.js';
@@ -35,7 +36,7 @@ export interface ImageInfo {
   creator: string | null;
   payloadAlignment: number | null;
   /** Share of allocated blocks that do not follow their predecessor in the file, and the runs they form. */
-  fragmentation: { percent: number; extents: number };
+  fragmentation: Fragmentation;
   log: 'none' | 'clean' | 'dirty';
   warnings: readonly Finding[];
   parent?: ParentInfo;
@@ -44,12 +45,6 @@ export interface ImageInfo {
 export interface InfoResult extends ImageInfo {
   /** Top first, the image itself included. */
   chain?: ImageInfo[];
-}
-
-function fragmentation(layout: ImageLayout): { percent: number; extents: number } {
-  const joints = layout.allocatedBlocks - 1;
-  const percent = joints > 0 ? Math.round(((layout.extents - 1) / joints) * 1000) / 10 : 0;
-  return { percent, extents: layout.extents };
 }
 
 async function describe(image: DiskImage): Promise<ImageInfo> {

@@ -11,10 +11,8 @@
  */
 import { isVhdkitError, VhdkitError } from '../base/errors.js';
 import { Chain, openChain } from '../formats/chain.js';
-import { TokenManager } from '../offload/token-manager.js';
 import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
-import { rateLimitOf } from './convert/pace.js';
 import type { Host } from './host.js';
 import { forgetLeftovers } from './merge/leftovers.js';
 import { announce, removals, removeMerged, settle } from './merge/links.js';
@@ -24,6 +22,7 @@ import { type OpenImages, openImages } from './merge/open.js';
 import { type MergePlan, planMerge } from './merge/plan.js';
 import { type Load, survey } from './merge/runs.js';
 import type { MergeOptions, MergeResult } from './merge/types.js';
+import { sessionFor } from './session.js';
 
 export type { MergeOptions, MergeResult } from './merge/types.js';
 
@@ -52,7 +51,8 @@ interface Outcome {
 export async function merge(host: Host, options: MergeOptions): Promise<MergeResult> {
   const started = host.clock.now();
   const { child, to, dryRun = false } = options;
-  const session = sessionOptions(host, options);
+  // Zeros that are stored are the child's business; looking for them would mean to read everything.
+  const session = sessionFor(host, { ...options, zeros: 'holes' });
   if (to !== undefined && (await host.fileSystem.kind(to)) === 'absent') {
     return mergeIntoNew(host, options, to);
   }
@@ -93,20 +93,6 @@ async function closing<T>(images: OpenImages, work: () => Promise<T>): Promise<T
   }
   await images.close();
   return result;
-}
-
-function sessionOptions(host: Host, options: MergeOptions): SessionOptions {
-  const { child, signal, rate, provider } = options;
-  const rateLimit =
-    rate === undefined ? undefined : rateLimitOf(host, { source: child, target: child, rate });
-  return {
-    provider: provider ?? 'auto',
-    // Zeros that are stored are the child's business; looking for them would mean to read everything.
-    zeros: 'holes',
-    manager: new TokenManager({ clock: host.clock, random: host.random }),
-    ...(signal ? { signal } : {}),
-    ...(rateLimit ? { rateLimit } : {}),
-  };
 }
 
 /** Does something with the images above the target, opened for reading as they are now. */

@@ -17,19 +17,33 @@ export interface MovingOptions {
 }
 
 /** @throws INVALID_ARGUMENT for a rate that would never end */
-export function sessionFor(host: Host, options: MovingOptions): SessionOptions {
-  const { rate, signal } = options;
-  if (rate !== undefined && rate <= 0) {
-    throw new VhdkitError('INVALID_ARGUMENT', `Nothing can go on at ${rate} bytes per second`, {
-      operation: 'move bytes',
-      hint: 'Give a rate such as 50M, or leave it away for no limit.',
-    });
-  }
+export function rateLimitOf(
+  { timer }: Pick<Host, 'timer'>,
+  { rate }: Pick<MovingOptions, 'rate'>,
+): RateLimit | undefined {
+  if (rate === undefined) return undefined;
+  if (rate > 0) return new RateLimit(rate, timer);
+  throw new VhdkitError('INVALID_ARGUMENT', `Nothing can go on at ${rate} bytes per second`, {
+    operation: 'limit the rate',
+    hint: 'Give a rate such as 50M, or leave it away for no limit.',
+  });
+}
+
+/**
+ * @param rateLimit one that the session shares with others; otherwise its own, by `options.rate`
+ * @throws INVALID_ARGUMENT for a rate that would never end
+ */
+export function sessionFor(
+  host: Host,
+  options: MovingOptions,
+  rateLimit = rateLimitOf(host, options),
+): SessionOptions {
+  const { provider = 'auto', zeros = 'auto', signal } = options;
   return {
-    provider: options.provider ?? 'auto',
-    zeros: options.zeros ?? 'auto',
+    provider,
+    zeros,
     manager: new TokenManager({ clock: host.clock, random: host.random }),
     ...(signal ? { signal } : {}),
-    ...(rate === undefined ? {} : { rateLimit: new RateLimit(rate, host.timer) }),
+    ...(rateLimit ? { rateLimit } : {}),
   };
 }

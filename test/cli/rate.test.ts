@@ -76,7 +76,7 @@ test('Ctrl-C while it waits: it ends at once and leaves nothing', async () => {
 });
 
 test.each([
-  ['0', "can't go on at 0 bytes per second"],
+  ['0', 'Nothing can go on at 0 bytes per second'],
   ['fast', "Not a size: 'fast'"],
   ['-1', 'size'],
 ])('--rate %s is wrong usage', async (rate, text) => {

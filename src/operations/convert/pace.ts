@@ -3,20 +3,8 @@
  *
  * A stream is limited where it enters or leaves; what goes straight through is counted once.
  */
-import { VhdkitError } from '../../base/errors.js';
-import { RateLimit } from '../../offload/rate-limit.js';
-import type { Host } from '../host.js';
+import type { RateLimit } from '../../offload/rate-limit.js';
 import type { ConvertOptions } from './types.js';
-
-/** @throws INVALID_ARGUMENT for a rate that would never end */
-export function rateLimitOf(host: Host, { rate }: ConvertOptions): RateLimit | undefined {
-  if (rate === undefined) return undefined;
-  if (rate > 0) return new RateLimit(rate, host.timer);
-  throw new VhdkitError('INVALID_ARGUMENT', `A conversion can't go on at ${rate} bytes per second`, {
-    operation: 'convert image',
-    hint: 'Give a rate such as 50M, or leave it away for no limit.',
-  });
-}
 
 async function* pacedInput(
   input: AsyncIterable<Uint8Array>,

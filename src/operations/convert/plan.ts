@@ -8,27 +8,17 @@ import type { CreateImageOptions, DiskImage, FormatId } from '../../formats/disk
 import type { Finding } from '../../formats/finding.js';
 import { sameFile } from '../../io/file-system.js';
 import type { Host } from '../host.js';
+import { assertSound } from '../sound.js';
 import type { SectorPlan } from './sectors.js';
 import type { ConvertOptions } from './types.js';
+
+const DAMAGED = 'The image is damaged; a copy would be too. Restore it from a backup.';
 
 /** Refuses sources whose tables are wrong; returns what is odd but harmless. */
 export async function examine(chain: Chain): Promise<Finding[]> {
   const warnings: Finding[] = [];
   for (const image of chain.images) {
-    const findings = [...image.warnings, ...(await image.check())];
-    const fatal = findings.find(({ severity }) => severity === 'error');
-    if (fatal) {
-      const { path } = image.file;
-      throw new VhdkitError('IMAGE_CORRUPT', `${path}: ${fatal.message}`, {
-        operation: 'check source',
-        context: {
-          path,
-          defect: fatal.code,
-          ...(fatal.offset === undefined ? {} : { offset: fatal.offset }),
-        },
-        hint: 'The image is damaged; a copy would be too. Restore it from a backup.',
-      });
-    }
+    const findings = await assertSound(image, DAMAGED);
     const seen = new Set(warnings.map((finding) => `${finding.code} ${finding.offset}`));
     warnings.push(...findings.filter((f) => f.severity === 'warning' && !seen.has(`${f.code} ${f.offset}`)));
   }

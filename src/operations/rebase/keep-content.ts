@@ -17,12 +17,12 @@ import type { DiskImage } from '../../formats/disk-image.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { sameFile } from '../../io/file-system.js';
 import type { FileFingerprint } from '../../io/random-access-file.js';
-import { TokenManager } from '../../offload/token-manager.js';
 import { type SessionOptions, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
 import { assertNotHeld, type EditableChain, openEditableChain } from '../editable-chain.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
+import { sessionFor } from '../session.js';
 import { assertDifferencing, assertFits, assertNoLoop, placeOf, remarks } from './candidate.js';
 import { Differences } from './differences.js';
 import type { RebaseOptions, RebaseResult } from './types.js';
@@ -185,8 +185,7 @@ class Pull {
     this.#options = options;
     const beneath = new Chain(chain.images.slice(1));
     this.#differences = new Differences(beneath, target, host.fileSystem, signal);
-    const manager = new TokenManager({ clock: host.clock, random: host.random });
-    this.#session = { provider: 'auto', zeros: 'auto', manager, ...(signal ? { signal } : {}) };
+    this.#session = sessionFor(host, signal ? { signal } : {});
   }
 
   get compared(): number {
