@@ -45,6 +45,22 @@ describe('NodeFile', () => {
     await file.close();
   });
 
+  it('gives holes storage without changing what is shown, and grows', async () => {
+    const file = await writable('a');
+    const MiB = 1024 * 1024;
+    await file.write(Buffer.from('kept'), MiB);
+    await file.truncate(4 * MiB);
+    const before = await file.allocatedBytes();
+    await file.allocate?.(0, 5 * MiB);
+    expect(file.size()).toBe(5 * MiB);
+    expect(before).toBeLessThan(MiB);
+    expect(await file.allocatedBytes()).toBeGreaterThanOrEqual(5 * MiB);
+    const bytes = Buffer.alloc(5 * MiB, 1);
+    expect(await file.read(bytes, 0)).toBe(5 * MiB);
+    expect(bytes.equals(Buffer.alloc(5 * MiB).fill('kept', MiB, MiB + 4))).toBe(true);
+    await file.close();
+  });
+
   it('zeroes past the end by growing', async () => {
     const file = await writable('a');
     await file.write(Buffer.alloc(100, 1), 0);
