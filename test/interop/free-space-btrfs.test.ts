@@ -17,9 +17,11 @@ import {
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { crc32c } from '../../src/base/crc32c.js';
 import { btrfsFreeSpace } from '../../src/guestfs/btrfs/free-space.js';
 import { readFreeSpace } from '../../src/guestfs/free-space-map.js';
 import { reasonOf } from '../../src/guestfs/inconsistent.js';
+import type { ReadBytes } from '../../src/guestfs/partition-table.js';
 import {
   bufferReader,
   fileReader,
@@ -35,6 +37,8 @@ import { testFolder } from '../support/tmp.js';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const FILES = 60;
+/** Of superblocks, and of tree blocks where they are damaged. */
+const BLOCK = 4 * KIB;
 const RUNS = Number(process.env.VHDKIT_FUZZ_RUNS ?? 300);
 const lacks = lacking('mkfs.btrfs', 'btrfs') || (canMount('btrfs') ? '' : ' (needs mounts)');
 
@@ -171,32 +175,50 @@ describe.skipIf(lacks)(`free space of btrfs${lacks}`, () => {
     expect(await reasonFor(image)).toBe('it spans several devices');
   });
 
-  it('loses nothing when it is damaged', async () => {
+  it.each([
+    ['damage loses nothing', false],
+    ['lies with right checksums stay inside the volume', true],
+  ])('%s', async (_name, sealed) => {
     const image = makeImage(['-m', 'single', '-n', '4096']);
     mounted(image, fill);
     const bytes = readFileSync(image);
-    const intact = await freeRangesOf(btrfsFreeSpace(bufferReader(bytes), wholeVolume(bytes.length)));
-    // Words that the reader looks at: those of all tree blocks and superblocks that it reads.
-    const places = new Set<number>();
-    await freeRangesOf(
-      btrfsFreeSpace(async (offset, length) => {
-        for (let at = offset; at < offset + length; at += 4) places.add(at);
-        return bytes.subarray(offset, offset + length);
-      }, wholeVolume(bytes.length)),
+    const volume = wholeVolume(bytes.length);
+    // Superblocks and tree blocks: all that the reader looks at.
+    const blocks = new Set<number>();
+    const recording: ReadBytes = async (offset, length) => {
+      blocks.add(offset);
+      return bytes.subarray(offset, offset + length);
+    };
+    const intact = await freeRangesOf(btrfsFreeSpace(recording, volume));
+    const damaged = async (): Promise<Ranges | undefined> => {
+      const answer = await btrfsFreeSpace(bufferReader(bytes), volume);
+      return answer.status === 'free' ? freeRangesOf(Promise.resolve(answer)) : undefined;
+    };
+    const edit = fc.tuple(
+      fc.constantFrom(...blocks),
+      fc.oneof({ weight: 3, arbitrary: fc.nat(63) }, fc.nat(1023)),
+      fc.oneof(fc.nat(255), fc.nat(2 ** 31 - 1), fc.constantFrom(...blocks)),
     );
-    const edit = fc.tuple(fc.constantFrom(...places), fc.oneof(fc.nat(255), fc.maxSafeNat()));
     await fc.assert(
       fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 3 }), async (edits) => {
-        const before = edits.map(([at]) => bytes.readUInt32LE(at));
-        for (const [at, value] of edits) bytes.writeUInt32LE(value % 2 ** 32, at);
+        const before = edits.map(([block]) => Buffer.from(bytes.subarray(block, block + BLOCK)));
+        for (const [block, word, value] of edits) bytes.writeUInt32LE(value, block + word * 4);
+        if (sealed)
+          for (const [block] of edits)
+            bytes.writeUInt32LE(crc32c(bytes.subarray(block + 32, block + BLOCK)), block);
         try {
-          const answer = await btrfsFreeSpace(bufferReader(bytes), wholeVolume(bytes.length));
-          if (answer.status === 'free') expect(await freeRangesOf(Promise.resolve(answer))).toEqual(intact);
+          const ranges = (await damaged()) ?? [];
+          if (!sealed && ranges.length > 0) expect(ranges).toEqual(intact);
+          let end = MIB;
+          for (const [offset, length] of ranges) {
+            expect(offset).toBeGreaterThanOrEqual(end);
+            end = offset + length;
+          }
+          expect(end).toBeLessThanOrEqual(bytes.length);
         } catch (error) {
           if (reasonOf(error) === undefined) throw error;
         } finally {
-          for (const [index, [at]] of [...edits.entries()].reverse())
-            bytes.writeUInt32LE(before[index] ?? 0, at);
+          for (const [index, [block]] of edits.entries()) before[index]?.copy(bytes, block);
         }
       }),
       { seed: 31, numRuns: RUNS },
