@@ -3,19 +3,34 @@
  *
  * Records are copied in and out, as a store outside the process would do.
  */
-import type { StoredToken, TokenRecord, TokenStore } from './token-store.js';
+import { type RandomSource, systemRandom } from '../../base/random.js';
+import {
+  dueTime,
+  type StoredToken,
+  type TokenRecord,
+  type TokenStore,
+  type WalkOptions,
+} from './token-store.js';
 
-function copy(record: TokenRecord): TokenRecord {
-  return record.fingerprint ? { ...record, fingerprint: { ...record.fingerprint } } : { ...record };
-}
+const KEY_BYTES = 32;
 
 export class MemoryTokenStore implements TokenStore {
   readonly #entries = new Map<string, StoredToken>();
+  readonly #refusals = new Map<string, number>();
+  readonly #key: Uint8Array;
   #revision = 0;
+
+  constructor(random: RandomSource = systemRandom) {
+    this.#key = random.bytes(KEY_BYTES);
+  }
+
+  async key(): Promise<Uint8Array> {
+    return Uint8Array.from(this.#key);
+  }
 
   async get(id: string): Promise<StoredToken | undefined> {
     const entry = this.#entries.get(id);
-    return entry && { record: copy(entry.record), revision: entry.revision };
+    return entry && structuredClone(entry);
   }
 
   async put(record: TokenRecord): Promise<number | undefined> {
@@ -31,15 +46,31 @@ export class MemoryTokenStore implements TokenStore {
     return this.#entries.delete(id);
   }
 
-  async *list(): AsyncGenerator<StoredToken> {
+  async *list({ dueBy = Number.POSITIVE_INFINITY }: WalkOptions = {}): AsyncGenerator<StoredToken> {
     for (const entry of [...this.#entries.values()]) {
-      yield { record: copy(entry.record), revision: entry.revision };
+      if (dueTime(entry.record) <= dueBy) yield structuredClone(entry);
     }
+  }
+
+  async count(): Promise<number> {
+    return this.#entries.size;
+  }
+
+  async countRefusal(reason: string): Promise<void> {
+    this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
+  }
+
+  async refusals(): Promise<Record<string, number>> {
+    return Object.fromEntries(this.#refusals);
+  }
+
+  async close(): Promise<void> {
+    this.#entries.clear();
   }
 
   #set(record: TokenRecord): number {
     this.#revision += 1;
-    this.#entries.set(record.id, { record: copy(record), revision: this.#revision });
+    this.#entries.set(record.id, { record: structuredClone(record), revision: this.#revision });
     return this.#revision;
   }
 }

@@ -2,12 +2,25 @@
  * The token store contract: where a manager keeps what its tokens are bound to.
  *
  * Asynchronous and with revisions, so that a store shared by several processes fits behind it: an update
- * or a delete says which revision it is based on, and does nothing when somebody else was faster.
+ * or a delete says which revision it is based on, and does nothing when somebody else was faster. That is
+ * how every race is decided, and the only way in which users of one store know of each other.
+ *
+ * A store holds records, it does not judge them: nothing disappears by itself when its time is over.
+ * Whoever sweeps walks with `dueBy` and deletes with the revision it saw, so a token that is used
+ * meanwhile stays.
  */
 import type { FileFingerprint } from '../../io/random-access-file.js';
 import type { TokenMode } from '../token.js';
 
-/** Times are milliseconds since 1970 UTC. */
+/** The process that a token lives and dies with. */
+export interface TokenOwner {
+  host: string;
+  pid: number;
+  /** What tells the process from a later one with the same id, where the system has such a thing. */
+  started?: string;
+}
+
+/** Times are milliseconds since 1970 UTC. Never the token itself: a store's reader can't make one. */
 export interface TokenRecord {
   /** The token's id, 16 hexadecimal digits. */
   id: string;
@@ -24,15 +37,39 @@ export interface TokenRecord {
   revoked: boolean;
   /** Of a change-vulnerable token. */
   fingerprint?: FileFingerprint;
+  /** When its life ends however much it is used; absent: never. */
+  expires?: number;
+  /** Tokens of lower priority are evicted first; absent: 0. */
+  priority?: number;
+  /** Of a persistent token: the file that keeps the data as it was. */
+  keptPath?: string;
+  /** Of a persistent token: the storage that keeping it may cost. */
+  keptBytes?: number;
+  /** Of a close-bound token. */
+  owner?: TokenOwner;
+  /** Whatever else the manager keeps with the token, by its own names. At most 4096 bytes in all. */
+  labels?: Record<string, string>;
 }
 
 export interface StoredToken {
   record: TokenRecord;
-  /** Grows with every change of the record. */
+  /** Grows with every change of the record, and over its being deleted and put again. */
   revision: number;
 }
 
+export interface WalkOptions {
+  /** Only records whose time is over at this moment (see `dueTime`), in milliseconds since 1970 UTC. */
+  dueBy?: number;
+}
+
+/**
+ * Errors of stores outside the process: TOKEN_STORE_FAILED with `context.reason` (store-errors.ts),
+ * PERMISSION_DENIED, NO_SPACE. After one of them a change may or may not have been made; asking again
+ * with the same revision is safe, because it then can't be made twice.
+ */
 export interface TokenStore {
+  /** The secret of the keyed checksum, 32 bytes; made by whoever asks first, the same for all ever after. */
+  key(): Promise<Uint8Array>;
   get(id: string): Promise<StoredToken | undefined>;
   /** Adds a new record; returns its revision, or undefined when the id is taken. */
   put(record: TokenRecord): Promise<number | undefined>;
@@ -41,5 +78,18 @@ export interface TokenStore {
   /** True when the record was there (with that revision, if one is given) and is gone now. */
   delete(id: string, revision?: number): Promise<boolean>;
   /** Every record at some moment between start and end of the walk. */
-  list(): AsyncIterable<StoredToken>;
+  list(options?: WalkOptions): AsyncIterable<StoredToken>;
+  /** How many records there are; may be off by changes that are under way. */
+  count(): Promise<number>;
+  /** Counts a refused token: `forged`, `expired`, `revoked`, … At most 64 reasons. */
+  countRefusal(reason: string): Promise<void>;
+  /** What was counted since the store was made, by everybody who shares it. */
+  refusals(): Promise<Record<string, number>>;
+  /** Gives back what the store holds open. Nothing may be asked of it afterwards; closing twice is harmless. */
+  close(): Promise<void>;
+}
+
+/** When a record's time is over if nobody uses it: the earlier of inactivity and absolute expiry. */
+export function dueTime(record: TokenRecord): number {
+  return Math.min(record.lastUsed + record.ttl, record.expires ?? Number.POSITIVE_INFINITY);
 }
