@@ -91,6 +91,7 @@ describe('JSON', () => {
     ['hash', () => ['hash', disk]],
     ['write', (at) => ['write', path.join(at, 'a.vhdx'), '--length', '1M', '--dry-run']],
     ['rebase', (at) => ['rebase', copyOfChild(at), '--parent', path.join(at, 'disk.vhdx'), '--dry-run']],
+    ['merge', (at) => ['merge', copyOfChild(at)]],
     ['resize', (at) => ['resize', path.join(at, 'a.vhdx'), '+1G', '--dry-run']],
     [
       'convert --in-place',

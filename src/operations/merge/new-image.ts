@@ -20,15 +20,19 @@ async function chainOf(host: Host, child: string): Promise<{ format: FormatId; m
   }
 }
 
-/** @throws what `convert` throws; INVALID_ARGUMENT, UNSUPPORTED */
+/** @throws what `convert` throws; NOT_FOUND (with `delete`), UNSUPPORTED */
 export async function mergeIntoNew(host: Host, options: MergeOptions, target: string): Promise<MergeResult> {
   const { child } = options;
   if (options.delete) {
-    throw new VhdkitError('INVALID_ARGUMENT', 'A new image takes the place of no image of the chain', {
-      operation: 'plan merge',
-      context: { path: target },
-      hint: 'Leave --delete away, and remove the images of the chain when nothing else depends on them.',
-    });
+    throw new VhdkitError(
+      'NOT_FOUND',
+      `${target} is not there, so nothing can be merged into it and deleted`,
+      {
+        operation: 'plan merge',
+        context: { path: target },
+        hint: 'Name an image of the chain; or leave --delete away for a new image, which takes the place of none.',
+      },
+    );
   }
   const { format, merged } = await chainOf(host, child);
   const { provider, rate, signal, progress } = options;
