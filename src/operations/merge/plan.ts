@@ -37,7 +37,7 @@ export interface MergePlan {
   warnings: Finding[];
 }
 
-function known(image: DiskImage): { path: string; id: string } {
+function identified(image: DiskImage): { path: string; id: string } {
   return { path: image.file.path, id: image.linkId ?? '' };
 }
 
@@ -110,11 +110,11 @@ async function otherChildren(
   force: boolean,
 ): Promise<Finding[]> {
   const places = await placesOf(host, images);
+  // Images of the chain are not opened once more for each of them.
+  const known = [...images.map((image) => image.file.path), ...left];
   const warnings: Finding[] = [];
-  for (const [index, image] of images.entries()) {
-    const above = images[index - 1];
-    if (!above) continue;
-    const others = await findChildren(host, image, places, [above.file.path, ...left]);
+  for (const image of images.slice(1)) {
+    const others = await findChildren(host, image, places, known);
     if (!force) {
       assertNoChildren(image, others, 'Merge them first, or use --force if they are not needed any more.');
     }
@@ -162,7 +162,7 @@ export async function planMerge(host: Host, options: MergeOptions): Promise<Merg
     const acceptedIds = merged.at(-1)?.parentLink?.acceptedIds ?? [];
     return {
       merged: merged.map((image) => image.file.path),
-      between: index > 1 ? merged.slice(1).map(known) : left,
+      between: index > 1 ? merged.slice(1).map(identified) : left,
       target: target.file.path,
       targetId: target.linkId,
       nextId: nextIdFor(host, target, acceptedIds),
