@@ -58,8 +58,7 @@ function writeCreator(bytes: Uint8Array, creator: Uint8Array): void {
   bytes[CREATOR_AT + 4] = 0x01;
   bytes[CREATOR_AT + 5] = 0x03;
   bytes[CREATOR_AT + 7] = CREATOR_ID_BYTES;
-  bytes.set(creator, CREATOR_AT + 8);
-  bytes[CREATOR_AT + 8] = 0x30 | ((creator[0] ?? 0) & 0x0f);
+  bytes.set(locallyAssigned(creator), CREATOR_AT + 8);
   // Disk block length of the device-type specific part.
   new DataView(bytes.buffer).setUint16(CREATOR_AT + 30, BLOCK_LENGTH);
 }
@@ -88,15 +87,20 @@ export function encodeToken(fields: TokenFields, key: Uint8Array): Token {
 export type DecodedToken =
   | { kind: 'zero' }
   | { kind: 'data'; fields: TokenFields }
-  /** `forged`: the checksum is not ours. `malformed`: it is no token at all. */
-  | { kind: 'refused'; reason: 'forged' | 'malformed' };
+  /**
+   * `forged`: the checksum is not ours. `foreign`: nor is the creator. `malformed`: it is no token at all.
+   */
+  | { kind: 'refused'; reason: 'forged' | 'foreign' | 'malformed' };
 
-/** Verifies and takes apart. Nothing of a refused token is handed out. */
-export function decodeToken(token: Token, key: Uint8Array): DecodedToken {
+/**
+ * Verifies and takes apart. Nothing of a refused token is handed out.
+ * @param creator who the key belongs to; tells tokens of others from altered ones, for messages only
+ */
+export function decodeToken(token: Token, key: Uint8Array, creator?: Uint8Array): DecodedToken {
   const bytes = token.toBytes();
   if (isZeroToken(bytes)) return { kind: 'zero' };
   if (!timingSafeEqual(checksum(bytes, key), bytes.subarray(CHECKSUM_AT))) {
-    return { kind: 'refused', reason: looksLikeToken(bytes) ? 'forged' : 'malformed' };
+    return { kind: 'refused', reason: refusedBecause(bytes, creator) };
   }
   const view = new DataView(bytes.buffer);
   const mode = MODES.get(view.getUint32(0));
@@ -113,6 +117,55 @@ export function decodeToken(token: Token, key: Uint8Array): DecodedToken {
     random: bytes.slice(RANDOM_AT, RANDOM_AT + RANDOM_VALUE_BYTES),
   };
   return { kind: 'data', fields };
+}
+
+function refusedBecause(
+  bytes: Uint8Array,
+  creator: Uint8Array | undefined,
+): 'forged' | 'foreign' | 'malformed' {
+  if (!looksLikeToken(bytes)) return 'malformed';
+  const theirs = bytes.subarray(CREATOR_AT + 8, CREATOR_AT + 8 + CREATOR_ID_BYTES);
+  return creator && Buffer.compare(theirs, locallyAssigned(creator)) !== 0 ? 'foreign' : 'forged';
+}
+
+/** What a token says of itself: claims, not proved by anything here. */
+export interface TokenClaims {
+  mode: TokenMode;
+  /** Hexadecimal; empty in zero tokens. */
+  id: string;
+  creator: string;
+  /** Bytes; undefined in zero tokens, which stand for any number, and where the number is too large. */
+  length: number | undefined;
+}
+
+/** Reads a token without judging it, leaving out what must stay secret. Undefined when it is no token. */
+export function inspectToken(token: Token): TokenClaims | undefined {
+  const bytes = token.toBytes();
+  if (isZeroToken(bytes)) return { mode: 'zero', id: '', creator: '', length: undefined };
+  const view = new DataView(bytes.buffer);
+  const mode = MODES.get(view.getUint32(0));
+  if (mode === undefined || mode === 'zero' || !looksLikeToken(bytes)) return undefined;
+  const text = (at: number, length: number): string =>
+    Buffer.from(bytes.subarray(at, at + length)).toString('hex');
+  return {
+    mode,
+    id: text(ID_AT, TOKEN_ID_BYTES),
+    creator: text(CREATOR_AT + 8, CREATOR_ID_BYTES),
+    length: toSafeNumber(view.getBigUint64(BYTE_COUNT_AT + 8)),
+  };
+}
+
+/** The creator id of all who know the key; tells nothing about the key. */
+export function creatorOf(key: Uint8Array): Uint8Array {
+  const digest = createHmac('sha256', key).update('creator').digest();
+  return locallyAssigned(digest.subarray(0, CREATOR_ID_BYTES));
+}
+
+/** An NAA designator's first four bits say who assigned it: 3, somebody local. */
+function locallyAssigned(creator: Uint8Array): Uint8Array {
+  const id = Uint8Array.from(creator);
+  id[0] = 0x30 | ((id[0] ?? 0) & 0x0f);
+  return id;
 }
 
 function looksLikeToken(bytes: Uint8Array): boolean {

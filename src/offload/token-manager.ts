@@ -2,26 +2,32 @@
  * The token manager: binds tokens to file ranges and resolves them again.
  *
  * Invariants: only tokens whose keyed checksum and random value match resolve to data; expiry is an
- * inactivity timer, restarted by every use and stopped while a token is pinned; a change-vulnerable token
- * is refused as soon as its file differs from what it was at binding. Verified Token objects are
- * remembered (they never change), so a resolve costs a lookup and, if change-vulnerable, one fstat.
+ * inactivity timer, restarted by every use and stopped while a token is pinned, and an absolute time; a
+ * token is refused as soon as its file differs from what it was at binding (of a persistent one: the file
+ * that keeps its data). Verified Token objects are remembered (they never change), so a resolve costs a
+ * lookup and, if change-vulnerable, one fstat. Tokens that another process bound are looked up in the
+ * store once, and their files opened anew.
+ *
+ * A revoked token can't be resolved any more, by anybody who has not begun to use it; whoever has pinned
+ * it may finish. Refused tokens are counted in the store, by reason.
  *
  * Limits: a change that restores size and both times, or that falls into the same tick of the file
- * system's clock as the binding, can't be noticed. Persistent tokens (the manager keeps the data) are
- * not made here yet.
+ * system's clock as the binding, can't be noticed.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
-import { VhdkitError } from '../base/errors.js';
+import { isVhdkitError, VhdkitError } from '../base/errors.js';
 import type { RandomSource } from '../base/random.js';
 import type { ByteRange, FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
 import type { BoundToken, OffloadReadOptions } from './offload-provider.js';
+import { type PersistentData, persistentUnsupported, samePersistent } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
-import type { TokenRecord, TokenStore } from './store/token-store.js';
+import { dueTime, type TokenRecord, type TokenStore } from './store/token-store.js';
 import type { Token, TokenMode } from './token.js';
 import {
   CREATOR_ID_BYTES,
+  creatorOf,
   decodeToken,
   encodeToken,
   RANDOM_VALUE_BYTES,
@@ -29,6 +35,8 @@ import {
   type TokenFields,
   ZERO_TOKEN,
 } from './token-codec.js';
+import { expired, invalid, refusalReason, sourceChanged } from './token-refusal.js';
+import type { TokenSources } from './token-sources.js';
 
 const DEFAULT_TTL = 60_000;
 const MAX_TTL = 24 * 3_600_000;
@@ -41,6 +49,22 @@ export interface TokenManagerOptions {
   defaultTtl?: number;
   /** Longer time-outs are cut to this. */
   maxTtl?: number;
+  /**
+   * The store's secret (`TokenStore.key`): makes tokens that all who share the store understand. Default: a
+   * random one, and tokens die with this object.
+   */
+  key?: Uint8Array;
+  /** Opens the files of tokens that others bound. Default: such tokens are refused. */
+  sources?: TokenSources;
+  /** Keeps the data of persistent tokens. Default: they are refused. */
+  persistent?: PersistentData;
+}
+
+export interface BindOptions extends OffloadReadOptions {
+  /** When the token's life ends however much it is used, milliseconds since 1970 UTC. Default: never. */
+  expires?: number;
+  /** Where others find the file; default: its own path. Absolute, if others are to use the token. */
+  path?: string;
 }
 
 /** What a token stands for: a range of an open file, or zeros without end. */
@@ -50,7 +74,7 @@ export type ResolvedToken =
 
 type ResolvedData = Extract<ResolvedToken, { kind: 'data' }>;
 
-/** A token bound in this process. */
+/** A token that this process bound, or took up from the store. */
 interface Binding {
   record: TokenRecord;
   revision: number;
@@ -60,43 +84,10 @@ interface Binding {
   /** When `lastUsed` last went to the store. */
   stored: number;
   pins: number;
+  origin: 'bound here' | 'bound elsewhere';
 }
 
 const ZERO: ResolvedToken = { kind: 'zero' };
-
-type InvalidReason = 'forged' | 'malformed' | 'unknown' | 'revoked' | 'bound elsewhere';
-
-const INVALID_TEXT: Record<InvalidReason, string> = {
-  malformed: 'it is not a token, or it was damaged',
-  forged: 'its checksum is wrong: it was altered or made by another manager',
-  unknown: 'nothing is bound to it any more',
-  revoked: 'it was revoked',
-  'bound elsewhere': 'its data is open in another process only',
-};
-
-function invalid(reason: InvalidReason): VhdkitError {
-  return new VhdkitError('TOKEN_INVALID', `The token is refused: ${INVALID_TEXT[reason]}`, {
-    operation: 'resolve token',
-    context: { reason },
-    hint: 'Read the source anew for a fresh token.',
-  });
-}
-
-function expired(record: TokenRecord): VhdkitError {
-  return new VhdkitError('TOKEN_EXPIRED', `The token for ${record.path} was not used for ${record.ttl} ms`, {
-    operation: 'resolve token',
-    context: { path: record.path, ttl: record.ttl },
-    hint: 'Read the source anew for a fresh token.',
-  });
-}
-
-function sourceChanged(record: TokenRecord): VhdkitError {
-  return new VhdkitError('SOURCE_CHANGED', `${record.path} was changed while it was being read`, {
-    operation: 'read source',
-    context: { path: record.path, offset: record.offset, length: record.length },
-    hint: 'Stop whatever writes to it (a running virtual machine?), or use --snapshot-source where extents can be shared.',
-  });
-}
 
 function sameFingerprint(a: FileFingerprint, b: FileFingerprint): boolean {
   return (
@@ -112,6 +103,16 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
 
+function unhex(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text, 'hex'));
+}
+
+/** When a token's life ends if it is not used any more. */
+function lifeEnd({ record, lastUsed }: Binding): number {
+  const { ttl, expires } = record;
+  return expires === undefined ? lastUsed + ttl : Math.min(lastUsed + ttl, expires);
+}
+
 export class TokenManager {
   readonly #clock: Clock;
   readonly #random: RandomSource;
@@ -120,6 +121,8 @@ export class TokenManager {
   readonly #maxTtl: number;
   readonly #key: Uint8Array;
   readonly #creator: Uint8Array;
+  readonly #sources: TokenSources | undefined;
+  readonly #persistent: PersistentData | undefined;
   readonly #bindings = new Map<string, Binding>();
   readonly #verified = new WeakMap<Token, Binding>();
 
@@ -129,55 +132,67 @@ export class TokenManager {
     this.#store = options.store ?? new MemoryTokenStore();
     this.#defaultTtl = options.defaultTtl ?? DEFAULT_TTL;
     this.#maxTtl = options.maxTtl ?? MAX_TTL;
-    this.#key = options.random.bytes(32);
-    this.#creator = options.random.bytes(CREATOR_ID_BYTES);
+    this.#key = options.key ?? options.random.bytes(32);
+    this.#creator = options.key ? creatorOf(options.key) : options.random.bytes(CREATOR_ID_BYTES);
+    this.#sources = options.sources;
+    this.#persistent = options.persistent;
   }
 
   /**
    * A token for a range of the file; the range is cut at the file's end. Mode `zero` gives the zero token.
-   * @throws OUT_OF_RANGE (starts behind the end), UNSUPPORTED (persistent, or a file without fingerprint)
+   * @throws OUT_OF_RANGE (starts behind the end), UNSUPPORTED (a file without fingerprint; persistent, where
+   *   data can't be kept)
    */
-  async bind(file: RandomAccessFile, range: ByteRange, options: OffloadReadOptions): Promise<BoundToken> {
+  async bind(file: RandomAccessFile, range: ByteRange, options: BindOptions): Promise<BoundToken> {
+    const [bound] = await this.bindAll(file, [range], options);
+    if (!bound) throw new BugError('no token for a range');
+    return bound;
+  }
+
+  /** The same for several ranges of a file. Persistent tokens bound together stand for the same moment. */
+  async bindAll(
+    file: RandomAccessFile,
+    ranges: readonly ByteRange[],
+    options: BindOptions,
+  ): Promise<BoundToken[]> {
     const { mode } = options;
-    if (mode === 'zero') return { token: ZERO_TOKEN, ...range };
-    if (mode === 'persistent') throw persistentUnsupported(file);
-    // Taken before the size: a change in between is noticed.
-    const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
-    const length = clipToFile(file, range);
-    const now = this.#clock.now();
-    const random = this.#random.bytes(RANDOM_VALUE_BYTES);
-    const record: Omit<TokenRecord, 'id'> = {
-      random: hex(random),
-      mode,
-      path: file.path,
-      offset: range.offset,
-      length,
-      ttl: Math.min(options.ttl > 0 ? options.ttl : this.#defaultTtl, this.#maxTtl),
-      created: now,
-      lastUsed: now,
-      revoked: false,
-      ...(fingerprint ? { fingerprint } : {}),
-    };
-    const { id, binding } = await this.#remember(record, random, file);
-    const token = encodeToken({ mode, id, creator: this.#creator, length, random }, this.#key);
-    this.#verified.set(token, binding);
-    return { token, offset: range.offset, length };
+    if (mode === 'zero') return ranges.map((range) => ({ token: ZERO_TOKEN, ...range }));
+    if (mode === 'persistent') return this.#bindPersistent(file, ranges, options);
+    const bound: BoundToken[] = [];
+    for (const range of ranges) {
+      // Taken before the size: a change in between is noticed.
+      const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
+      const record = this.#newRecord(file, range, mode, options);
+      if (fingerprint) record.fingerprint = fingerprint;
+      const { id, revision } = await this.#put(record);
+      const binding = this.#remember({ ...record, id }, revision, file, 'bound here');
+      const token = this.#encode(binding.record);
+      this.#verified.set(token, binding);
+      bound.push({ token, offset: range.offset, length: record.length });
+    }
+    return bound;
   }
 
   /**
    * What the token stands for; counts as a use of it.
-   * @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED
+   * @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED, and for tokens that others bound PERMISSION_DENIED,
+   *   IO_FAILED
    */
   async resolve(token: Token): Promise<ResolvedToken> {
-    const binding = this.#verified.get(token) ?? (await this.#verify(token));
-    if (!binding) return ZERO;
-    if (binding.record.revoked) throw invalid('revoked');
-    const now = this.#clock.now();
-    if (binding.pins === 0 && now - binding.lastUsed > binding.record.ttl) throw expired(binding.record);
-    this.#assertUnchanged(binding);
-    binding.lastUsed = now;
-    if (now - binding.stored > binding.record.ttl / 4) await this.#touch(binding, now);
-    return binding.resolved;
+    try {
+      const binding = this.#verified.get(token) ?? (await this.#verify(token));
+      if (!binding) return ZERO;
+      const { record } = binding;
+      if (record.revoked) throw invalid('revoked');
+      const now = this.#clock.now();
+      if (binding.pins === 0 && now > lifeEnd(binding)) throw expired(record, now);
+      this.#assertUnchanged(binding);
+      binding.lastUsed = now;
+      if (now - binding.stored > record.ttl / 4) await this.#touch(binding, now);
+      return binding.resolved;
+    } catch (error) {
+      throw await this.#counted(error);
+    }
   }
 
   /** Resolves the token and keeps it from expiring until `work` has ended. */
@@ -207,85 +222,214 @@ export class TokenManager {
 
   /**
    * Makes sure that the data was the same all the time since binding, as far as the token's mode promises.
+   * Of a pinned token nothing else is asked: what began may end, although it was revoked meanwhile.
    * @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED (names the file)
    */
   async verifyUnchanged(token: Token): Promise<void> {
-    await this.resolve(token);
+    const binding = this.#verified.get(token);
+    if (binding && binding.pins > 0) this.#assertUnchanged(binding);
+    else await this.resolve(token);
   }
 
-  /** Makes the token useless at once. A token that is not ours is left alone. */
+  /** Tells the store that pinned tokens are in use, so that nobody takes them for forgotten. Never fails. */
+  async keepPinned(): Promise<void> {
+    const now = this.#clock.now();
+    for (const binding of this.#bindings.values()) {
+      if (binding.pins === 0 || now - binding.stored <= binding.record.ttl / 4) continue;
+      // Revoked meanwhile, or the store is away: the work goes on either way.
+      await this.#touch(binding, now).catch(() => undefined);
+    }
+  }
+
+  /** Makes the token useless at once, and forgets it. A token that is not ours is left alone. */
   async revoke(token: Token): Promise<void> {
-    const binding = this.#verified.get(token) ?? (await this.#verify(token).catch(() => undefined));
-    if (!binding) return;
-    binding.record.revoked = true;
-    this.#bindings.delete(binding.record.id);
-    await this.#store.delete(binding.record.id);
+    const decoded = this.#verified.has(token) ? undefined : decodeToken(token, this.#key, this.#creator);
+    if (decoded && decoded.kind !== 'data') return;
+    const id = decoded ? hex(decoded.fields.id) : this.#verified.get(token)?.record.id;
+    if (id === undefined) return;
+    const binding = this.#bindings.get(id);
+    if (decoded && binding && !timingSafeEqual(binding.random, decoded.fields.random)) return;
+    if (binding) binding.record.revoked = true;
+    this.#bindings.delete(id);
+    if (binding && binding.record.keptPath === undefined) await this.#store.delete(id);
+    else await this.revokeById(id, 'forget');
   }
 
-  /** Forgets what has expired. Returns how many tokens that were. */
+  /**
+   * Makes a token useless for all who share the store, except for work that has begun, and gives back what
+   * was kept for it. `remember`: the store says "revoked" of it, not "unknown", until its time is over.
+   * Returns false when nothing is bound to the id.
+   */
+  async revokeById(id: string, afterwards: 'remember' | 'forget'): Promise<boolean> {
+    for (;;) {
+      const stored = await this.#store.get(id);
+      if (!stored) return false;
+      const { record } = stored;
+      const revision = await this.#store.update({ ...record, revoked: true }, stored.revision);
+      // Somebody was faster: what he did is looked at first.
+      if (revision === undefined) continue;
+      await this.#persistent?.release(record);
+      if (afterwards === 'forget') await this.#store.delete(id, revision);
+      return !record.revoked;
+    }
+  }
+
+  /** Forgets what has expired and gives back what was kept for it. Returns how many tokens that were. */
   async reap(): Promise<number> {
     const now = this.#clock.now();
     let count = 0;
-    for await (const { record, revision } of this.#store.list()) {
+    // Due are those whose time ended before this moment.
+    for await (const { record, revision } of this.#store.list({ dueBy: now - 1 })) {
       const binding = this.#bindings.get(record.id);
-      if (binding && binding.pins > 0) continue;
-      if (now - Math.max(record.lastUsed, binding?.lastUsed ?? 0) <= record.ttl) continue;
-      if (await this.#store.delete(record.id, revision)) count += 1;
+      if (binding && (binding.pins > 0 || now <= lifeEnd(binding))) continue;
+      if (await this.#forget(record, revision)) count += 1;
       this.#bindings.delete(record.id);
     }
     return count;
   }
 
-  async #remember(
-    record: Omit<TokenRecord, 'id'>,
-    random: Uint8Array,
+  /** Removes a record if it still is what was seen, and what it keeps. */
+  async #forget(record: TokenRecord, revision: number): Promise<boolean> {
+    if (record.keptPath === undefined) return this.#store.delete(record.id, revision);
+    // In this order a crash leaves a record that says what is to be removed.
+    const marked = await this.#store.update({ ...record, revoked: true }, revision);
+    if (marked === undefined) return false;
+    await this.#persistent?.release(record);
+    return this.#store.delete(record.id, marked);
+  }
+
+  #newRecord(
     file: RandomAccessFile,
-  ): Promise<{ id: Uint8Array; binding: Binding }> {
+    range: ByteRange,
+    mode: TokenRecord['mode'],
+    options: BindOptions,
+  ): Omit<TokenRecord, 'id'> {
+    const length = clipToFile(file, range);
+    const now = this.#clock.now();
+    return {
+      random: hex(this.#random.bytes(RANDOM_VALUE_BYTES)),
+      mode,
+      path: options.path ?? file.path,
+      offset: range.offset,
+      length,
+      ttl: Math.min(options.ttl > 0 ? options.ttl : this.#defaultTtl, this.#maxTtl),
+      created: now,
+      lastUsed: now,
+      revoked: false,
+      ...(options.expires === undefined ? {} : { expires: options.expires }),
+    };
+  }
+
+  #encode({ mode, id, length, random }: TokenRecord): Token {
+    const fields = { mode, id: unhex(id), creator: this.#creator, length, random: unhex(random) };
+    return encodeToken(fields, this.#key);
+  }
+
+  async #bindPersistent(
+    file: RandomAccessFile,
+    ranges: readonly ByteRange[],
+    options: BindOptions,
+  ): Promise<BoundToken[]> {
+    const data = this.#persistent;
+    if (!data) throw persistentUnsupported(file);
+    const bound: BoundToken[] = [];
+    let shared: TokenRecord | undefined;
+    try {
+      for (const range of ranges) {
+        const record = this.#newRecord(file, range, 'persistent', options);
+        const place = (id: string): string => data.placeFor(record.path, id);
+        const { id, revision } = await this.#put(record, place);
+        const complete = await data.keep(file, { ...record, id, keptPath: place(id) }, revision, shared);
+        shared ??= complete;
+        bound.push({ token: this.#encode(complete), offset: range.offset, length: record.length });
+      }
+      return bound;
+    } catch (error) {
+      for (const { token } of bound) await this.revoke(token);
+      throw error;
+    }
+  }
+
+  /** Stores a new record under a fresh id. */
+  async #put(
+    record: Omit<TokenRecord, 'id'>,
+    keptPath?: (id: string) => string,
+  ): Promise<{ id: string; revision: number }> {
     // 64 random bits: a second round is all but impossible, a third one means a broken random source.
     for (let attempt = 0; attempt < 3; attempt += 1) {
-      const id = this.#random.bytes(TOKEN_ID_BYTES);
-      const complete: TokenRecord = { ...record, id: hex(id) };
-      const revision = await this.#store.put(complete);
-      if (revision === undefined) continue;
-      const { offset, length, mode, lastUsed } = complete;
-      const resolved: ResolvedData = { kind: 'data', file, offset, length, mode };
-      const binding: Binding = {
-        record: complete,
-        revision,
-        random,
-        resolved,
-        lastUsed,
-        stored: lastUsed,
-        pins: 0,
-      };
-      this.#bindings.set(complete.id, binding);
-      return { id, binding };
+      const id = hex(this.#random.bytes(TOKEN_ID_BYTES));
+      const kept = keptPath ? { keptPath: keptPath(id) } : {};
+      const revision = await this.#store.put({ ...record, id, ...kept });
+      if (revision !== undefined) return { id, revision };
     }
     throw new BugError('the random source repeats itself');
   }
 
+  #remember(
+    record: TokenRecord,
+    revision: number,
+    file: RandomAccessFile,
+    origin: Binding['origin'],
+  ): Binding {
+    const { offset, length, mode, lastUsed } = record;
+    const binding: Binding = {
+      record,
+      revision,
+      random: unhex(record.random),
+      resolved: { kind: 'data', file, offset, length, mode },
+      origin,
+      lastUsed,
+      // What others bound is in use from now on, and they are to know it.
+      stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
+      pins: 0,
+    };
+    this.#bindings.set(record.id, binding);
+    return binding;
+  }
+
   /** The binding of a token object seen for the first time; undefined for a zero token. */
   async #verify(token: Token): Promise<Binding | undefined> {
-    const decoded = decodeToken(token, this.#key);
+    const decoded = decodeToken(token, this.#key, this.#creator);
     if (decoded.kind === 'zero') return undefined;
     if (decoded.kind === 'refused') throw invalid(decoded.reason);
-    const binding = this.#bindings.get(hex(decoded.fields.id));
-    if (!binding) throw await this.#notBound(decoded.fields);
-    if (!timingSafeEqual(binding.random, decoded.fields.random)) throw invalid('forged');
+    const { fields } = decoded;
+    const binding = this.#bindings.get(hex(fields.id)) ?? (await this.#bindAnew(fields));
+    if (!timingSafeEqual(binding.random, fields.random)) throw invalid('forged');
     this.#verified.set(token, binding);
     return binding;
   }
 
-  async #notBound(fields: TokenFields): Promise<VhdkitError> {
+  /** Takes up a token that somebody else bound. */
+  async #bindAnew(fields: TokenFields): Promise<Binding> {
     const stored = await this.#store.get(hex(fields.id));
-    return invalid(stored ? 'bound elsewhere' : 'unknown');
+    if (!stored) throw invalid('unknown');
+    const { record, revision } = stored;
+    // First of all: what is said from here on is for the token's holder only.
+    const random = unhex(record.random);
+    if (random.length !== fields.random.length || !timingSafeEqual(random, fields.random)) {
+      throw invalid('forged');
+    }
+    if (record.revoked) throw invalid('revoked');
+    const now = this.#clock.now();
+    if (now > dueTime(record)) throw expired(record, now);
+    if (!this.#sources) throw invalid('bound elsewhere');
+    const file = await this.#sources.open(record);
+    return this.#remember(record, revision, file, 'bound elsewhere');
   }
 
-  #assertUnchanged(binding: Binding): void {
-    const { fingerprint } = binding.record;
+  #assertUnchanged({ record, resolved, origin }: Binding): void {
+    const { fingerprint, mode } = record;
     if (!fingerprint) return;
-    const now = binding.resolved.file.fingerprint();
-    if (!now || !sameFingerprint(fingerprint, now)) throw sourceChanged(binding.record);
+    const now = resolved.file.fingerprint();
+    const same = mode === 'persistent' ? samePersistent : sameFingerprint;
+    if (!now || !same(fingerprint, now)) throw sourceChanged(record, origin);
+  }
+
+  /** Counts a refusal in the store; work does not depend on that. */
+  async #counted(error: unknown): Promise<unknown> {
+    const reason = isVhdkitError(error) ? refusalReason(error) : undefined;
+    if (reason) await this.#store.countRefusal(reason).catch(() => undefined);
+    return error;
   }
 
   /** Tells the store about the use, now and then: reaping elsewhere must not take a token that is in use. */
@@ -315,18 +459,6 @@ function takeFingerprint(file: RandomAccessFile): FileFingerprint {
     context: { path: file.path },
     hint: 'Ask for a point-in-time token and keep the file from changing.',
   });
-}
-
-function persistentUnsupported(file: RandomAccessFile): VhdkitError {
-  return new VhdkitError(
-    'UNSUPPORTED',
-    `No persistent token for ${file.path}: nothing here keeps old data when the file changes`,
-    {
-      operation: 'bind token',
-      context: { path: file.path },
-      hint: 'Ask for a change-vulnerable token, which is refused once the file changes.',
-    },
-  );
 }
 
 function clipToFile(file: RandomAccessFile, range: ByteRange): number {
