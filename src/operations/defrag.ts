@@ -23,7 +23,7 @@ import { openForEditing } from './editing.js';
 import type { Host, ProgressSink } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
 import { dropAnchors } from './rearrange/anchors.js';
-import { carryOut } from './rearrange/mover.js';
+import { carryOut, cutOff } from './rearrange/mover.js';
 import { OrderPlan } from './rearrange/order-plan.js';
 import { type Ground, UnitTable } from './rearrange/unit-table.js';
 import { type MovingOptions, sessionFor } from './session.js';
@@ -157,7 +157,7 @@ async function rearrange(
   const session = sessionFor(host, options);
   const alignment = alignmentOf(image, options.align);
   await assertSound(image);
-  if (!options.dryRun) await dropAnchors(image);
+  const hadAnchors = !options.dryRun && (await dropAnchors(image)) > 0;
   const units = await orderedUnits(image);
   const ground: Ground = {
     immovable: image.immovable(),
@@ -173,7 +173,8 @@ async function rearrange(
     };
   }
   const outcome = await runRounds(image, units, plan, options, session);
-  await image.trim();
+  // Also empties what the format keeps of changes: the file may be copied next.
+  await (hadAnchors || outcome.moved.units > 0 ? image.trim() : cutOff(image, units));
   return { ...outcome, after: arrangement(image, await image.layout()) };
 }
 

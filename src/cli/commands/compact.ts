@@ -9,8 +9,8 @@ export default class Compact extends BaseCommand {
     'free: ext2/3/4, NTFS, FAT, exFAT and more, read offline, without root and without mounting. What is not ' +
     'understood, encrypted or not cleanly unmounted is kept as it is, and the report says why. Then the last ' +
     'blocks move into the gaps and the file is cut off, in place, without a second copy.\n\n' +
-    'What the file systems use is never touched; an interrupted run can be repeated. Raw images keep their ' +
-    'length and become sparse.';
+    'Free space inside blocks that stay becomes holes in the file, where the host can. What the file systems ' +
+    'use is never touched; an interrupted run can be repeated. Raw images keep their length and become sparse.';
   static override examples = [
     { description: 'Blocks of zeros', command: '<%= config.bin %> compact disk.vhdx' },
     {

@@ -8,10 +8,16 @@ export default class Defrag extends BaseCommand {
     'Blocks that are in place stay; the others move straight to where they belong, and one of each cycle ' +
     'makes room first. Where extents can be shared (XFS, Btrfs) no payload is copied. The disk shows the same ' +
     'at every instant; an interrupted run can be repeated. Differencing images that depend on the image stay ' +
-    'valid.';
+    'valid.\n\n' +
+    "With --host, the file itself is brought into fewer extents on the host's file system: a copy in one go " +
+    'takes its place, if it would lie better; that works for images of every format.';
   static override examples = [
     { description: 'An image that grew for years', command: '<%= config.bin %> defrag disk.vhdx' },
     { description: 'How bad is it?', command: '<%= config.bin %> defrag disk.vhd --dry-run' },
+    {
+      description: 'Also lay the file out anew on the host',
+      command: '<%= config.bin %> defrag disk.vhdx --host',
+    },
     {
       description: 'An old VHD, so that conversions can share its extents',
       command: '<%= config.bin %> defrag disk.vhd --align 4K',

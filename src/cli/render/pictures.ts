@@ -33,17 +33,18 @@ export async function takePicture(
   }
 }
 
-/** One picture, or two with their titles. */
+/** One picture, or two with their titles; one when nothing changed. */
 export function renderPictures(
   before: BlockMap | undefined,
   after: BlockMap | undefined,
   style: Style,
 ): string[] {
-  const lines: string[] = [];
-  const show = (title: string, picture: BlockMap | undefined): void => {
-    if (picture) lines.push('', style.bold(title), ...renderBlockMap(picture, style, hasUnicode()));
-  };
-  show('Before', before);
-  show('After', after);
-  return lines;
+  const render = (picture: BlockMap) => renderBlockMap(picture, style, hasUnicode());
+  const titled = (title: string, lines: string[]): string[] => ['', style.bold(title), ...lines];
+  if (!before) return [];
+  const old = render(before);
+  if (!after) return titled('Before', old);
+  const now = render(after);
+  if (now.join('\n') === old.join('\n')) return titled('Before and after', now);
+  return [...titled('Before', old), ...titled('After', now)];
 }

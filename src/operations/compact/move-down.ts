@@ -13,7 +13,7 @@ import { add } from '../convert/move.js';
 import type { ProgressSink } from '../host.js';
 import { dropAnchors } from '../rearrange/anchors.js';
 import { fillPlan } from '../rearrange/fill-plan.js';
-import { carryOut } from '../rearrange/mover.js';
+import { carryOut, cutOff } from '../rearrange/mover.js';
 import { type Ground, type Move, UnitTable } from '../rearrange/unit-table.js';
 
 export interface MovedDown {
@@ -59,11 +59,14 @@ export async function moveDown(image: RelocatableImage, options: MoveDownOptions
     const planned = batch.map((move) => ({ ...move, from: units.offset(move.row) }));
     result.bytes = add(result.bytes, await carryOut(image, units, planned, session));
     await image.flush();
-    for (const { row } of batch) result.length += units.length(row);
+    for (const { row, to } of batch) {
+      units.setOffset(row, to);
+      result.length += units.length(row);
+    }
     result.units += batch.length;
     progress?.update(result.length, total);
   }
-  result.cut = await image.trim();
+  result.cut = await cutOff(image, units);
   return result;
 }
 

@@ -47,3 +47,13 @@ export async function carryOut(
   for (const { row, to } of ordered) await image.relocate(units.id(row), to);
   return bytes;
 }
+
+/**
+ * Cuts the file off behind what it holds. An image that is as short as it can be is not touched.
+ * @param units as they are in the file
+ */
+export async function cutOff(image: RelocatableImage, units: UnitTable): Promise<number> {
+  const fixed = image.immovable().at(-1);
+  const end = Math.max(units.fileEnd(), fixed ? fixed.offset + fixed.length : 0);
+  return image.file.size() <= image.lengthFor(end) ? 0 : image.trim();
+}
