@@ -25,7 +25,7 @@ const HINTS: Record<ErrorCode, string> = {
   PARENT_MISMATCH:
     'Find the parent that the child was made from; a parent that was changed since can not serve it.',
   PARENT_LOOP: 'The images name each other as parents; restore one of them from a backup.',
-  CHAIN_TOO_DEEP: 'Merge some of the images with the program that made them.',
+  CHAIN_TOO_DEEP: 'Merge some of the images: `vhdkit merge CHILD`, on one further down the chain.',
   TARGET_TOO_SMALL: 'Choose a larger device, or a format that goes further: VHDX holds up to 64 TiB.',
   TOKEN_INVALID: 'Make a new token.',
   TOKEN_EXPIRED: 'Make a new token, with a longer time.',
