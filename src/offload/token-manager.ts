@@ -17,9 +17,10 @@
 import { timingSafeEqual } from 'node:crypto';
 import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
-import { isVhdkitError, VhdkitError } from '../base/errors.js';
+import { isVhdkitError } from '../base/errors.js';
 import type { RandomSource } from '../base/random.js';
 import type { ByteRange, FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
+import { clipToFile, takeFingerprint } from './bind-checks.js';
 import type { BoundToken, OffloadReadOptions } from './offload-provider.js';
 import { type PersistentData, persistentUnsupported, samePersistent } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
@@ -37,6 +38,7 @@ import {
 } from './token-codec.js';
 import { expired, invalid, refusalReason, sourceChanged } from './token-refusal.js';
 import type { TokenSources } from './token-sources.js';
+import { ENDED, stateOf, type TokenStanding } from './token-standing.js';
 
 const DEFAULT_TTL = 60_000;
 const MAX_TTL = 24 * 3_600_000;
@@ -97,6 +99,12 @@ function sameFingerprint(a: FileFingerprint, b: FileFingerprint): boolean {
     a.inode === b.inode &&
     a.device === b.device
   );
+}
+
+/** Compares in constant time. */
+function sameSecret(stored: string, given: Uint8Array): boolean {
+  const known = unhex(stored);
+  return known.length === given.length && timingSafeEqual(known, given);
 }
 
 function hex(bytes: Uint8Array): string {
@@ -243,16 +251,27 @@ export class TokenManager {
 
   /** Makes the token useless at once, and forgets it. A token that is not ours is left alone. */
   async revoke(token: Token): Promise<void> {
-    const decoded = this.#verified.has(token) ? undefined : decodeToken(token, this.#key, this.#creator);
-    if (decoded && decoded.kind !== 'data') return;
-    const id = decoded ? hex(decoded.fields.id) : this.#verified.get(token)?.record.id;
+    const id = this.#verified.get(token)?.record.id ?? (await this.inspect(token)).record?.id;
     if (id === undefined) return;
     const binding = this.#bindings.get(id);
-    if (decoded && binding && !timingSafeEqual(binding.random, decoded.fields.random)) return;
     if (binding) binding.record.revoked = true;
     this.#bindings.delete(id);
     if (binding && binding.record.keptPath === undefined) await this.#store.delete(id);
     else await this.revokeById(id, 'forget');
+  }
+
+  /**
+   * What the store knows of a token, without using it and without opening anything. Only whoever has the
+   * token learns its record.
+   */
+  async inspect(token: Token): Promise<TokenStanding> {
+    const decoded = decodeToken(token, this.#key, this.#creator);
+    if (decoded.kind === 'zero') return { state: 'valid' };
+    if (decoded.kind === 'refused') return { state: decoded.reason };
+    const stored = await this.#store.get(hex(decoded.fields.id));
+    if (!stored) return { state: 'unknown' };
+    if (!sameSecret(stored.record.random, decoded.fields.random)) return { state: 'forged' };
+    return { state: stateOf(stored.record, this.#clock.now()), record: stored.record };
   }
 
   /**
@@ -274,28 +293,32 @@ export class TokenManager {
     }
   }
 
-  /** Forgets what has expired and gives back what was kept for it. Returns how many tokens that were. */
-  async reap(): Promise<number> {
+  /**
+   * Forgets what has expired and gives back what was kept for it. Returns how many tokens that were.
+   * @param rememberFor milliseconds after their end for which the store goes on saying what became of them
+   */
+  async reap(rememberFor = 0): Promise<number> {
     const now = this.#clock.now();
     let count = 0;
     // Due are those whose time ended before this moment.
     for await (const { record, revision } of this.#store.list({ dueBy: now - 1 })) {
       const binding = this.#bindings.get(record.id);
       if (binding && (binding.pins > 0 || now <= lifeEnd(binding))) continue;
-      if (await this.#forget(record, revision)) count += 1;
+      if (await this.#end(record, revision, now <= dueTime(record) + rememberFor)) count += 1;
       this.#bindings.delete(record.id);
     }
     return count;
   }
 
-  /** Removes a record if it still is what was seen, and what it keeps. */
-  async #forget(record: TokenRecord, revision: number): Promise<boolean> {
-    if (record.keptPath === undefined) return this.#store.delete(record.id, revision);
+  /** Ends the life of a record if it still is what was seen. False when it was not, or had ended before. */
+  async #end(record: TokenRecord, revision: number, remember: boolean): Promise<boolean> {
+    if (!remember && record.keptPath === undefined) return this.#store.delete(record.id, revision);
+    let current: number | undefined = revision;
     // In this order a crash leaves a record that says what is to be removed.
-    const marked = await this.#store.update({ ...record, revoked: true }, revision);
-    if (marked === undefined) return false;
+    if (!record.revoked) current = await this.#store.update({ ...record, ...ENDED }, revision);
+    if (current === undefined) return false;
     await this.#persistent?.release(record);
-    return this.#store.delete(record.id, marked);
+    return remember ? !record.revoked : this.#store.delete(record.id, current);
   }
 
   #newRecord(
@@ -405,13 +428,11 @@ export class TokenManager {
     if (!stored) throw invalid('unknown');
     const { record, revision } = stored;
     // First of all: what is said from here on is for the token's holder only.
-    const random = unhex(record.random);
-    if (random.length !== fields.random.length || !timingSafeEqual(random, fields.random)) {
-      throw invalid('forged');
-    }
-    if (record.revoked) throw invalid('revoked');
+    if (!sameSecret(record.random, fields.random)) throw invalid('forged');
     const now = this.#clock.now();
-    if (now > dueTime(record)) throw expired(record, now);
+    const state = stateOf(record, now);
+    if (state === 'revoked') throw invalid('revoked');
+    if (state === 'expired') throw expired(record, now);
     if (!this.#sources) throw invalid('bound elsewhere');
     const file = await this.#sources.open(record);
     return this.#remember(record, revision, file, 'bound elsewhere');
@@ -449,23 +470,4 @@ export class TokenManager {
     }
     binding.revision = stored.revision;
   }
-}
-
-function takeFingerprint(file: RandomAccessFile): FileFingerprint {
-  const fingerprint = file.fingerprint();
-  if (fingerprint) return fingerprint;
-  throw new VhdkitError('UNSUPPORTED', `Changes of ${file.path} can't be noticed`, {
-    operation: 'bind token',
-    context: { path: file.path },
-    hint: 'Ask for a point-in-time token and keep the file from changing.',
-  });
-}
-
-function clipToFile(file: RandomAccessFile, range: ByteRange): number {
-  const size = file.size();
-  if (range.offset <= size) return Math.min(range.length, size - range.offset);
-  throw new VhdkitError('OUT_OF_RANGE', `${file.path} ends at ${size} bytes`, {
-    operation: 'bind token',
-    context: { path: file.path, offset: range.offset, length: range.length },
-  });
 }
