@@ -16,6 +16,7 @@ import type { Extent, Locator, PreparedWrite } from '../block/extent.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import type { EditableImage, NewParentLink, WriteAccess } from './editable-image.js';
 import type { Finding } from './finding.js';
+import type { RepairAccess, StructureRepair } from './repair.js';
 
 export type FormatId = 'raw' | 'vhd' | 'vhdx';
 export type ImageType = 'fixed' | 'dynamic' | 'differencing';
@@ -87,10 +88,17 @@ export interface DiskImage extends Locator {
   /** Makes everything committed durable: data first, then the metadata that names it. */
   flush(): Promise<void>;
   layout(): Promise<ImageLayout>;
-  /** Examines the whole image. Returns findings; throws only when it cannot read (IO_FAILED). */
-  check(): Promise<Finding[]>;
+  /** Examines the whole image. Returns findings; throws only when it cannot read (IO_FAILED) or is told to stop. */
+  check(options?: CheckOptions): Promise<Finding[]>;
   /** Closes the image and its file. */
   close(): Promise<void>;
+}
+
+/** How long work on the tables is followed and stopped. */
+export interface CheckOptions {
+  signal?: AbortSignal;
+  /** Parts done of `total`, in units of the format's own; cheap and called often. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 /** How a format opens an image. */
@@ -137,4 +145,9 @@ export interface FormatDriver {
    * @throws IMAGE_CORRUPT when the file can't be what an interrupted run left
    */
   resume(file: RandomAccessFile, options: CreateImageOptions): Promise<DiskImage>;
+  /**
+   * Puts right what is wrong with an existing image's structures; see repair.ts. Absent where there are none.
+   * @throws IMAGE_CORRUPT, UNSUPPORTED (what leaves nothing to go on with), READ_ONLY, NO_SPACE, IO_FAILED
+   */
+  repair?(file: RandomAccessFile, access: RepairAccess): Promise<StructureRepair>;
 }

@@ -19,6 +19,7 @@ import type {
 import type { EditableImage, WriteAccess } from './editable-image.js';
 import { foreignContainer } from './foreign.js';
 import { rawDriver } from './raw/driver.js';
+import type { RepairAccess, StructureRepair } from './repair.js';
 import { vhdDriver } from './vhd/driver.js';
 import { probeVhd } from './vhd/probe.js';
 import { isVhdx, vhdxDriver } from './vhdx/driver.js';
@@ -150,4 +151,16 @@ export async function resumeImage(
   options: CreateImageOptions,
 ): Promise<DiskImage> {
   return DRIVERS[format].resume(file, options);
+}
+
+/**
+ * Puts right what is wrong with the structures of an image; undefined for formats without structures.
+ * @throws IMAGE_CORRUPT, UNSUPPORTED (what leaves nothing to go on with), READ_ONLY, NO_SPACE, IO_FAILED
+ */
+export async function repairImage(
+  file: RandomAccessFile,
+  format: FormatId,
+  access: RepairAccess,
+): Promise<StructureRepair | undefined> {
+  return DRIVERS[format].repair?.(file, access);
 }

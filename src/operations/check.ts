@@ -10,11 +10,16 @@
  */
 import { isVhdkitError, VhdkitError } from '../base/errors.js';
 import { Chain, type LinkStatus, MAX_CHAIN_DEPTH, resolveParent } from '../formats/chain.js';
-import type { DiskImage, FormatId, ImageType } from '../formats/disk-image.js';
+import type {
+  DiskImage,
+  CheckOptions as FormatCheckOptions,
+  FormatId,
+  ImageType,
+} from '../formats/disk-image.js';
 import type { Finding, Severity } from '../formats/finding.js';
 import { openImage } from '../formats/registry.js';
 import { type FileIdentity, sameFile } from '../io/file-system.js';
-import type { Host } from './host.js';
+import type { Host, ProgressSink } from './host.js';
 import { contentsOf } from './profiles/contents.js';
 import { PROFILES } from './profiles/profiles.js';
 import { type ImageFacts, judge, type Profile, type ProfileName } from './profiles/rule.js';
@@ -23,6 +28,9 @@ export interface CheckOptions {
   path: string;
   format?: FormatId;
   profile?: ProfileName;
+  signal?: AbortSignal;
+  /** Of the image being looked at; units of its format's own. */
+  progress?: ProgressSink;
 }
 
 export interface CheckFinding extends Finding {
@@ -75,9 +83,14 @@ class Examination {
   complete = false;
   readonly #seen: FileIdentity[] = [];
   readonly #host: Host;
+  readonly #following: FormatCheckOptions;
 
-  constructor(host: Host) {
+  constructor(host: Host, { signal, progress }: CheckOptions) {
     this.#host = host;
+    this.#following = {
+      ...(signal ? { signal } : {}),
+      ...(progress ? { onProgress: (done, total) => progress.update(done, total) } : {}),
+    };
   }
 
   add(path: string, finding: Finding, hint?: string): void {
@@ -110,7 +123,7 @@ class Examination {
     const { path } = image.file;
     for (const finding of image.warnings) this.add(path, finding);
     try {
-      for (const finding of await image.check()) this.add(path, finding);
+      for (const finding of await image.check(this.#following)) this.add(path, finding);
     } catch (error) {
       this.addError(error, path);
     }
@@ -240,7 +253,7 @@ async function openTop(
 export async function check(host: Host, options: CheckOptions): Promise<CheckResult> {
   const { path } = options;
   const profile = options.profile === undefined ? undefined : PROFILES[options.profile];
-  const examination = new Examination(host);
+  const examination = new Examination(host, options);
   try {
     const top = await openTop(host, options, examination);
     if (top) {

@@ -7,20 +7,20 @@
  *
  * Deliberately not here: footers and header, which `open` has judged already.
  */
-import { isZero } from '../../base/zeros.js';
+import { throwIfAborted } from '../../base/errors.js';
+import type { CheckOptions } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import { type BlockAllocationTable, UNALLOCATED } from './bat.js';
 import { batmapRanges } from './batmap.js';
 import { type BlockRules, judgeEntry, type MetadataRange, placeOf } from './block-place.js';
+import { bitmapsMatter, hidesData } from './check-bitmaps.js';
 import { checkFooterValues } from './check-footer.js';
 import { finding, type VhdDefect } from './defects.js';
 import { SECTOR_BYTES } from './dynamic-header.js';
-import { bitmapRuns, parseBitmap, sectorsOf } from './sector-bitmap.js';
 import type { SparseStructures } from './structures.js';
 
 /** Findings of one kind that are listed one by one. */
 const MAX_OF_A_KIND = 32;
-const SCAN_BYTES = 256 * 1024;
 
 /** Collects findings with a bound on each kind. */
 class Findings {
@@ -29,7 +29,7 @@ class Findings {
 
   add(code: VhdDefect, severity: Finding['severity'], message: string, offset: number): void {
     const count = (this.#counts.get(code)?.count ?? 0) + 1;
-    const found = finding(code, severity, message, offset);
+    const found = finding(code, severity, message, offset, true);
     this.#counts.set(code, { count, last: found });
     if (count <= MAX_OF_A_KIND) this.#list.push(found);
   }
@@ -55,10 +55,12 @@ async function acceptedEntries(
   bat: BlockAllocationTable,
   rules: BlockRules,
   findings: Findings,
+  { signal }: CheckOptions,
 ): Promise<Uint32Array> {
   let accepted = new Uint32Array(1024);
   let count = 0;
   for await (const { first, entries } of bat.pages()) {
+    throwIfAborted(signal, 'check');
     for (const [index, entry] of entries.entries()) {
       if (entry === UNALLOCATED) continue;
       const block = first + index;
@@ -151,63 +153,30 @@ function reportUnusedSpace(
   if (previousEnd !== undefined) report(previousEnd, rules.limit);
 }
 
-/** True when the range holds a byte that is not zero. Holes are not read. */
-async function holdsData(structures: SparseStructures, from: number, to: number): Promise<boolean> {
-  const { file } = structures;
-  for (let at = from; at < to; ) {
-    const data = file.nextData(at, to);
-    if (!data) return false;
-    const end = Math.min(data.offset + data.length, to);
-    for (let offset = data.offset; offset < end; offset += SCAN_BYTES) {
-      const buffer = new Uint8Array(Math.min(SCAN_BYTES, end - offset));
-      const count = await file.read(buffer, offset);
-      if (!isZero(buffer.subarray(0, count))) return true;
-    }
-    at = end;
-  }
-  return false;
-}
-
-/**
- * Clear bits over bytes that are not zero: readers that ignore bitmaps (QEMU among them) show those bytes.
- * XenServer's storage is not zeroed, so there it means nothing.
- */
+/** Only disjoint blocks: the work is then bounded by the length of the file. */
 async function checkBitmaps(
   structures: SparseStructures,
   sorted: Uint32Array,
   findings: Findings,
+  options: CheckOptions,
 ): Promise<void> {
-  const { rules, table, type, footer, file } = structures;
-  if (type !== 'dynamic' || footer.creatorApplication.startsWith('tap')) return;
-  const sectors = sectorsOf(table.blockSize);
-  const bytes = new Uint8Array(table.bitmapBytes);
-  for (const entry of sorted) {
+  if (!bitmapsMatter(structures)) return;
+  for (const [index, entry] of sorted.entries()) {
     if (findings.full('VHD_BITMAP_HIDES_DATA')) return;
-    const place = placeOf(entry, rules);
-    const count = await file.read(bytes, place.bitmapOffset);
-    bytes.fill(0, count);
-    const bitmap = parseBitmap(bytes, sectors);
-    if (bitmap === 'full') continue;
-    for (const run of bitmapRuns(bitmap, 0, sectors)) {
-      const from = place.dataOffset + run.start * SECTOR_BYTES;
-      const to = Math.min(place.dataOffset + run.end * SECTOR_BYTES, place.dataEnd);
-      if (run.present || !(await holdsData(structures, from, to))) continue;
-      const message = `the sector bitmap at ${place.bitmapOffset} says zero for sectors that hold data; readers disagree about them`;
-      findings.add('VHD_BITMAP_HIDES_DATA', 'warning', message, place.bitmapOffset);
-      break;
-    }
+    throwIfAborted(options.signal, 'check');
+    options.onProgress?.(index, sorted.length);
+    if (!(await hidesData(structures, entry))) continue;
+    const at = entry * SECTOR_BYTES;
+    const message = `the sector bitmap at ${at} says zero for sectors that hold data; readers disagree about them`;
+    findings.add('VHD_BITMAP_HIDES_DATA', 'warning', message, at);
   }
 }
 
-/** @throws IMAGE_CORRUPT (the file ends within the BAT), IO_FAILED */
-export async function checkSparse(
-  structures: SparseStructures,
-  bat: BlockAllocationTable,
-): Promise<Finding[]> {
-  const { file, table, limit, locators } = structures;
-  const findings = new Findings();
+/** What entries are judged against when all structures count, batmap and locators included. */
+export async function blockRules(structures: SparseStructures): Promise<BlockRules> {
+  const { file, table, limit, locators, rules } = structures;
   const metadata: MetadataRange[] = [
-    ...structures.rules.metadata,
+    ...rules.metadata,
     ...(await batmapRanges(file, table, limit)),
     ...locators.map(({ code, offset, length }) => ({
       name: `the parent locator ${code}`,
@@ -215,21 +184,31 @@ export async function checkSparse(
       end: offset + length,
     })),
   ];
-  const rules: BlockRules = { ...structures.rules, metadata };
-  const sorted = (await acceptedEntries(bat, rules, findings)).sort();
+  return { ...rules, metadata };
+}
+
+/** @throws IMAGE_CORRUPT (the file ends within the BAT), IO_FAILED */
+export async function checkSparse(
+  structures: SparseStructures,
+  bat: BlockAllocationTable,
+  options: CheckOptions = {},
+): Promise<Finding[]> {
+  const { table, locators } = structures;
+  const findings = new Findings();
+  const rules = await blockRules(structures);
+  const sorted = (await acceptedEntries(bat, rules, findings, options)).sort();
   const strideSectors = (table.bitmapBytes + table.blockSize) / SECTOR_BYTES;
   const overlapping = overlappingSectors(sorted, strideSectors);
   if (overlapping.size > 0) {
     await reportOverlaps(bat, rules, overlapping, findings);
   } else {
-    // Only disjoint blocks are read: the work is then bounded by the length of the file.
     const rooms = locators.map(({ code, offset, room }) => ({
       name: code,
       start: offset,
       end: offset + room,
     }));
-    reportUnusedSpace(sorted, rules, [...metadata, ...rooms], findings);
-    await checkBitmaps(structures, sorted, findings);
+    reportUnusedSpace(sorted, rules, [...rules.metadata, ...rooms], findings);
+    await checkBitmaps(structures, sorted, findings, options);
   }
   return [...checkFooterValues(structures), ...findings.all()];
 }

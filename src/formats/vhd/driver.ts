@@ -5,6 +5,7 @@ import type { FormatDriver } from '../disk-image.js';
 import { createVhd, resumeVhd } from './create.js';
 import { editVhd } from './edit.js';
 import { openVhd } from './open.js';
+import { repairVhd } from './repair.js';
 
 export const vhdDriver: FormatDriver = {
   format: 'vhd',
@@ -12,4 +13,5 @@ export const vhdDriver: FormatDriver = {
   edit: editVhd,
   create: createVhd,
   resume: resumeVhd,
+  repair: repairVhd,
 };

@@ -5,7 +5,7 @@
  * extents is in sparse-reader.ts.
  */
 import type { Extent } from '../../block/extent.js';
-import type { ImageLayout, ParentLink } from '../disk-image.js';
+import type { CheckOptions, ImageLayout, ParentLink } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import { BlockAllocationTable } from './bat.js';
 import { checkSparse } from './check.js';
@@ -53,7 +53,7 @@ export class SparseVhd extends OpenVhd {
     return this.#reader.layout();
   }
 
-  async check(): Promise<Finding[]> {
-    return [...this.warnings, ...(await checkSparse(this.#structures, this.#bat))];
+  async check(options: CheckOptions = {}): Promise<Finding[]> {
+    return [...this.warnings, ...(await checkSparse(this.#structures, this.#bat, options))];
   }
 }

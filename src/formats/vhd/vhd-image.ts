@@ -8,7 +8,7 @@ import { VhdkitError } from '../../base/errors.js';
 import { guidFromBytes, NIL_GUID } from '../../base/guid.js';
 import type { Extent, PreparedWrite } from '../../block/extent.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { DiskImage, ImageLayout, ImageType, ParentLink } from '../disk-image.js';
+import type { CheckOptions, DiskImage, ImageLayout, ImageType, ParentLink } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import type { VhdStructures } from './structures.js';
 
@@ -48,7 +48,7 @@ export abstract class OpenVhd implements DiskImage {
 
   abstract locate(offset: number, length: number): Promise<Extent[]>;
   abstract layout(): Promise<ImageLayout>;
-  abstract check(): Promise<Finding[]>;
+  abstract check(options?: CheckOptions): Promise<Finding[]>;
 
   /** @throws READ_ONLY always */
   async prepareWrite(): Promise<PreparedWrite> {

@@ -8,7 +8,9 @@
  * Not here: repairing; what opening already found comes in as the image's warnings.
  */
 import { formatSize, MiB } from '../../base/bytes.js';
+import { throwIfAborted } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { CheckOptions } from '../disk-image.js';
 import type { Finding, Severity } from '../finding.js';
 import {
   BAT_ENTRY_LENGTH,
@@ -34,8 +36,8 @@ const CHUNK = MiB;
  * All findings about an image whose structures were read.
  * @throws IO_FAILED, IMAGE_CORRUPT (VHDX_TRUNCATED) when the file shrinks meanwhile
  */
-export async function checkImage(structures: VhdxStructures): Promise<Finding[]> {
-  const { findings } = await examineBlocks(structures);
+export async function checkImage(structures: VhdxStructures, options: CheckOptions = {}): Promise<Finding[]> {
+  const { findings } = await examineBlocks(structures, options);
   return [...structures.warnings, ...findings];
 }
 
@@ -46,10 +48,13 @@ export interface BlockExamination {
 }
 
 /** @throws as checkImage */
-export async function examineBlocks(structures: VhdxStructures): Promise<BlockExamination> {
+export async function examineBlocks(
+  structures: VhdxStructures,
+  options: CheckOptions = {},
+): Promise<BlockExamination> {
   const findings = new FindingList();
   const scan = new BatScan(structures, findings);
-  await scan.run();
+  await scan.run(options);
   return { findings: findings.all(), space: scan.space };
 }
 
@@ -94,13 +99,15 @@ class BatScan {
     this.#viewSize = this.#view.size();
   }
 
-  async run(): Promise<void> {
+  async run({ signal, onProgress }: CheckOptions): Promise<void> {
     this.space.take(0, HEADER_SECTION_END / MiB);
     for (const range of this.#occupied) {
       this.space.take(range.offset / MiB, range.length / MiB);
     }
     const { bat } = this.#structures.regions;
     for (let at = 0; at < bat.length; at += CHUNK) {
+      throwIfAborted(signal, 'check');
+      onProgress?.(at, bat.length);
       const bytes = await readExact(this.#view, bat.offset + at, CHUNK, 'the block allocation table');
       this.#scanChunk(viewOf(bytes), at / BAT_ENTRY_LENGTH, bat.offset + at);
     }

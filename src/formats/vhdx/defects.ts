@@ -91,13 +91,33 @@ export function vhdxUnsupported(
   });
 }
 
+/** What `check --repair all` puts right; see repair.ts. */
+const REPAIRABLE: ReadonlySet<string> = new Set<VhdxDefect>([
+  'VHDX_HEADER_COPY_DAMAGED',
+  'VHDX_HEADERS_TWINS',
+  'VHDX_LOG_PLACEMENT_INVALID',
+  'VHDX_LOG_DIRTY',
+  'VHDX_REGION_TABLE_COPY_DAMAGED',
+  'VHDX_REGION_TABLES_DIFFER',
+  'VHDX_METADATA_RESERVED_BITS',
+  'VHDX_BAT_ENTRY_OUTSIDE_FILE',
+  'VHDX_BAT_ENTRY_IN_METADATA',
+  'VHDX_BAT_ENTRY_OVERLAP',
+  'VHDX_BAT_STATE_LEGACY',
+  'VHDX_BAT_RESERVED_BITS',
+  'VHDX_BAT_OFFSET_UNEXPECTED',
+  'VHDX_BAT_SPARE_ENTRY_USED',
+  'VHDX_BLOCK_CUT_SHORT',
+  'VHDX_BITMAP_UNEXPECTED',
+]);
+
 /** A finding with a code of this format. */
 export function vhdxFinding(
   code: VhdxDefect,
   severity: Severity,
   message: string,
   offset: number,
-  repairable = severity === 'warning' || severity === 'leak',
+  repairable = severity === 'leak' || REPAIRABLE.has(code),
 ): Finding {
   return { code, severity, message, offset, repairable };
 }

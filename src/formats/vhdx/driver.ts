@@ -4,6 +4,7 @@
 import type { FormatDriver } from '../disk-image.js';
 import { createVhdx, resumeVhdx } from './create.js';
 import { editVhdx } from './edit.js';
+import { repairVhdx } from './repair.js';
 import { VhdxImage } from './vhdx-image.js';
 
 export { isVhdx } from './layout.js';
@@ -14,4 +15,5 @@ export const vhdxDriver: FormatDriver = {
   edit: editVhdx,
   create: (file, options) => createVhdx(file, options),
   resume: (file, options) => resumeVhdx(file, options),
+  repair: repairVhdx,
 };

@@ -7,7 +7,14 @@
 import { VhdkitError } from '../../base/errors.js';
 import type { Extent, PreparedWrite } from '../../block/extent.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { DiskImage, ImageLayout, ImageType, ParentLink, SectorSize } from '../disk-image.js';
+import type {
+  CheckOptions,
+  DiskImage,
+  ImageLayout,
+  ImageType,
+  ParentLink,
+  SectorSize,
+} from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 import { BlockMap } from './block-map.js';
@@ -85,8 +92,8 @@ export class VhdxImage implements DiskImage {
     return this.#map.layout();
   }
 
-  check(): Promise<Finding[]> {
-    return checkImage(this.#structures);
+  check(options: CheckOptions = {}): Promise<Finding[]> {
+    return checkImage(this.#structures, options);
   }
 
   close(): Promise<void> {
