@@ -17,6 +17,9 @@ const REQUIRE = [
   'const require = __createRequire(import.meta.url);',
 ].join('\n');
 
+/** Packages of token stores: installed if the platform has them, loaded when they are used. */
+const OPTIONAL = ['lmdb', '@nats-io/*'];
+
 /** Folders of the packages among the bundled files, by the last node_modules in their path. */
 function packageFolders(inputs) {
   const folders = inputs.map((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0]);
@@ -67,7 +70,7 @@ export async function bundle(root, out) {
     format: 'esm',
     platform: 'node',
     target: 'node20',
-    external: ['koffi', 'typescript'],
+    external: ['koffi', 'typescript', ...OPTIONAL],
     banner: { js: REQUIRE },
     metafile: true,
     logLevel: 'warning',

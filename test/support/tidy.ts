@@ -70,9 +70,9 @@ const SIBLINGS: readonly {
   {
     folder: 'src/offload/store',
     nested: false,
-    shared: ['src/offload/store/token-store.ts'],
-    // The manager's default; a second store brings a registry.
-    knownBy: ['src/offload/token-manager.ts', 'src/offload/store-registry.ts'],
+    shared: ['token-store', 'store-errors', 'record-codec'].map((name) => `src/offload/store/${name}.ts`),
+    // The manager's default, and the one place that knows them all.
+    knownBy: ['src/offload/token-manager.ts', 'src/offload/store/open.ts'],
   },
   {
     // Readers of free space; the map asks them all, and a superblock tells a disk without a table.

@@ -47,6 +47,7 @@ export const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   mount: 'mount',
   blockdev: 'util-linux',
   sgdisk: 'gdisk',
+  'nats-server': 'nats-server',
 };
 
 /** Folders of system programs, which the PATH of some accounts and containers leaves out. */
