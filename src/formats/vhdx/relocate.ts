@@ -33,20 +33,23 @@ function subjectOf({ structures }: EditContext, id: number): { chunk: number } |
   return within === chunkRatio ? { chunk } : { block: chunk * chunkRatio + within };
 }
 
+/** Entries that are zero are skipped page by page: a disk of 64 TiB has 67 million. */
 export async function* storedUnits(context: EditContext): AsyncGenerator<StoredUnit> {
   const { geometry, metadata } = context.structures;
-  const { blocks, chunkRatio, blockSize } = geometry;
+  const { blocks, chunks, chunkRatio, blockSize } = geometry;
   const table = tableOf(context);
-  for (let block = 0; block < blocks; block += 1) {
-    const { state, place } = await table.entry(block);
-    const kind = hasPayload(state) ? 'payload' : isAnchor(state) && place > 0 ? 'anchor' : undefined;
-    if (kind) yield { id: payloadIndex(geometry, block), fileOffset: place, length: blockSize, kind };
-    const lastOfChunk = block % chunkRatio === chunkRatio - 1 || block === blocks - 1;
-    if (!lastOfChunk || !metadata.hasParent) continue;
-    const chunk = table.chunkOf(block);
-    const bitmap = await table.bitmap(chunk);
-    if (bitmap === undefined) continue;
-    yield { id: bitmapIndex(geometry, chunk), fileOffset: bitmap, length: BITMAP_LENGTH, kind: 'bitmap' };
+  for (let chunk = 0; chunk < chunks; chunk += 1) {
+    const end = Math.min(blocks, (chunk + 1) * chunkRatio);
+    for (let block = chunk * chunkRatio; ; block += 1) {
+      block = await table.nextUsed(block, end);
+      if (block >= end) break;
+      const { state, place } = await table.entry(block);
+      const kind = hasPayload(state) ? 'payload' : isAnchor(state) && place > 0 ? 'anchor' : undefined;
+      if (kind) yield { id: payloadIndex(geometry, block), fileOffset: place, length: blockSize, kind };
+    }
+    const bitmap = metadata.hasParent ? await table.bitmap(chunk) : undefined;
+    if (bitmap !== undefined)
+      yield { id: bitmapIndex(geometry, chunk), fileOffset: bitmap, length: BITMAP_LENGTH, kind: 'bitmap' };
   }
 }
 

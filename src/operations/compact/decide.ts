@@ -42,6 +42,7 @@ export interface DecideOptions {
 
 /** What is judged at a time where an image has no blocks. */
 const UNIT = 64 * KiB;
+const BLOCKS_AT_ONCE = 4096;
 /** Blocks of host file systems: storage goes in whole ones. */
 const HOST_BLOCK = 4 * KiB;
 /** Free parts of blocks that stay are looked at from this size on: each makes a hole in the file. */
@@ -117,6 +118,13 @@ function total(parts: readonly DataExtent[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
+/** What is located at once: bounds the number of extents, and takes large empty disks in large steps. */
+function windowOf({ format, type }: DiskImage, unit: number): number {
+  // Without sector bitmaps a block is at most one extent.
+  if (format === 'vhdx' && type !== 'differencing') return unit * BLOCKS_AT_ONCE;
+  return Math.max(unit, Math.floor(LOCATE_WINDOW / unit) * unit);
+}
+
 class Judge {
   readonly #image: DiskImage;
   readonly #options: DecideOptions;
@@ -171,21 +179,23 @@ class Judge {
  */
 export async function* decide(image: DiskImage, options: DecideOptions): AsyncGenerator<Decision> {
   const unit = image.blockSize ?? UNIT;
-  const window = Math.max(unit, Math.floor(LOCATE_WINDOW / unit) * unit);
+  const window = windowOf(image, unit);
   const free = new FreeCursor(options.free);
   const judge = new Judge(image, options);
   try {
     for (let at = 0; at < image.virtualSize; at += window) {
       const range = { offset: at, length: Math.min(window, image.virtualSize - at) };
       const extents = await image.locate(range.offset, range.length);
-      for (const block of perBlock(extents, range, unit)) {
-        let parts = clipped(block.extents, [block]);
-        // Blocks of a fixed image keep their places: what was given back before is a hole.
-        if (image.type === 'fixed') parts = parts.flatMap((part) => [...storedPieces(part)]);
-        if (parts.length === 0) continue;
-        const decision = await judge.decide(block, parts, await free.used(block.offset, block.length));
-        if (decision) yield decision;
-      }
+      const isStored = extents.some(({ state }) => state === 'data');
+      if (isStored)
+        for (const block of perBlock(extents, range, unit)) {
+          let parts = clipped(block.extents, [block]);
+          // Blocks of a fixed image keep their places: what was given back before is a hole.
+          if (image.type === 'fixed') parts = parts.flatMap((part) => [...storedPieces(part)]);
+          if (parts.length === 0) continue;
+          const decision = await judge.decide(block, parts, await free.used(block.offset, block.length));
+          if (decision) yield decision;
+        }
       options.onProgress?.(range.offset + range.length);
     }
   } finally {
