@@ -57,7 +57,10 @@ export async function bundleVhdLib(root, file) {
 /** Bundles the command line into the folder `out`, replacing what is there. */
 export async function bundle(root, out) {
   const source = join(root, 'src', 'cli');
-  const folder = (name) => readdirSync(join(source, name)).map((file) => join(source, name, file));
+  const folder = (name) =>
+    readdirSync(join(source, name), { recursive: true })
+      .filter((file) => file.endsWith('.ts'))
+      .map((file) => join(source, name, file));
   rmSync(out, { recursive: true, force: true });
   const { metafile } = await build({
     absWorkingDir: root,

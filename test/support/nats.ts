@@ -1,0 +1,98 @@
+/**
+ * A NATS server with JetStream on the loopback, for tests: its own port, its own store folder.
+ *
+ * Invariant: it can be killed and started again on the same port with the same data, and nothing of it is left
+ * when the test run ends.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { connect, createServer } from 'node:net';
+import { makeTempFolder, removeFolder } from './tmp.js';
+import { findTool } from './tools.js';
+
+export interface NatsServer {
+  readonly port: number;
+  /** `nats://127.0.0.1:port` */
+  readonly url: string;
+  /** Ends it at once, as a crash does. */
+  kill(): Promise<void>;
+  /** Starts it again, with the data that it had. */
+  start(): Promise<void>;
+  /** Stops it from answering, without ending it, until `resume`. */
+  suspend(): void;
+  resume(): void;
+  /** Ends it and removes its data. */
+  remove(): Promise<void>;
+}
+
+export interface NatsServerOptions {
+  jetstream?: boolean;
+  /** More arguments: `--user a --pass b`. */
+  args?: readonly string[];
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    const end = (answer: boolean) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    // The server speaks first.
+    socket.on('data', () => end(true));
+    socket.on('error', () => end(false));
+    socket.setTimeout(1000, () => end(false));
+  });
+}
+
+/** Starts a server. Its program must be installed (`tool('nats-server')`). */
+export async function startNats(options: NatsServerOptions = {}): Promise<NatsServer> {
+  const folder = makeTempFolder('nats');
+  const port = await freePort();
+  const program = findTool('nats-server') ?? 'nats-server';
+  const stream = options.jetstream === false ? [] : ['-js', '-sd', folder];
+  let child: ChildProcess | undefined;
+  const start = async (): Promise<void> => {
+    const args = ['-a', '127.0.0.1', '-p', String(port), ...stream, ...(options.args ?? [])];
+    const started = spawn(program, args, { stdio: 'ignore' });
+    child = started;
+    for (let attempt = 0; attempt < 200; attempt += 1) {
+      if (started.exitCode !== null) throw new Error(`nats-server ended with status ${started.exitCode}`);
+      if (await answers(port)) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error('nats-server does not answer');
+  };
+  const kill = async (): Promise<void> => {
+    const running = child;
+    child = undefined;
+    if (!running || running.exitCode !== null) return;
+    const ended = new Promise((resolve) => running.once('exit', resolve));
+    running.kill('SIGKILL');
+    await ended;
+  };
+  await start();
+  return {
+    port,
+    url: `nats://127.0.0.1:${port}`,
+    kill,
+    start,
+    suspend: () => child?.kill('SIGSTOP'),
+    resume: () => child?.kill('SIGCONT'),
+    remove: async () => {
+      await kill();
+      removeFolder(folder);
+    },
+  };
+}
