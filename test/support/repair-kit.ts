@@ -26,7 +26,8 @@ export function hostOn(disk: CrashDisk): Host {
 }
 
 export function diskWith(image: Uint8Array): CrashDisk {
-  return new CrashDisk([[IMAGE, image]]);
+  // A copy that shares nothing, whatever kind of bytes it is.
+  return new CrashDisk([[IMAGE, Uint8Array.from(image)]]);
 }
 
 export function repairOn(disk: CrashDisk, level: RepairLevel, dryRun = false): Promise<RepairResult> {
@@ -41,12 +42,12 @@ export function codesOf(findings: readonly { code: string }[]): string[] {
   return [...new Set(findings.map(({ code }) => code))].sort();
 }
 
-/** What an image shows; null for ranges that can't be read. 64 KiB at a time. */
+/** What the first 64 MiB of an image show; null for ranges that can't be read. 64 KiB at a time. */
 export async function shownBy(image: Uint8Array): Promise<(Buffer | null)[]> {
   const opened = await openImage(new MemoryFile(image, IMAGE), {});
   const parts: (Buffer | null)[] = [];
   const step = 64 * 1024;
-  for (let at = 0; at < opened.virtualSize; at += step) {
+  for (let at = 0; at < Math.min(opened.virtualSize, 64 * MiB); at += step) {
     const length = Math.min(step, opened.virtualSize - at);
     const part = Buffer.alloc(length);
     try {
@@ -64,10 +65,7 @@ export async function shownBy(image: Uint8Array): Promise<(Buffer | null)[]> {
 }
 
 /** An image of 6 MiB in blocks of 1 MiB; blocks 0, 2, 3 and 5 hold data. */
-export async function soundImage(
-  format: FormatId,
-  type: 'dynamic' | 'fixed' = 'dynamic',
-): Promise<Buffer> {
+export async function soundImage(format: FormatId, type: 'dynamic' | 'fixed' = 'dynamic'): Promise<Buffer> {
   const file = new MemoryFile(new Uint8Array(0), IMAGE);
   const image = await createImage(file, format, {
     type,
