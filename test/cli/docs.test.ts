@@ -97,6 +97,9 @@ describe('JSON', () => {
       'convert --in-place',
       (at) => ['convert', path.join(at, 'a.vhdx'), '--in-place', '--type', 'fixed', '--dry-run'],
     ],
+    ['compact', (at) => ['compact', path.join(at, 'a.vhdx'), '--free-space', '--dry-run']],
+    ['compact', (at) => ['compact', path.join(at, 'a.vhdx'), '--to', path.join(at, 'f.vhdx')]],
+    ['defrag', (at) => ['defrag', path.join(at, 'a.vhdx'), '--host']],
     ['completion', () => ['completion', 'fish']],
   ];
 

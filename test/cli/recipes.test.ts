@@ -25,6 +25,7 @@ const GIVEN: Readonly<Record<string, readonly string[]>> = {
   'XCP-ng import': ['disk.vhdx'],
   'Clones over one base': ['disk.vhdx'],
   'Grow a disk': ['disk.vhdx'],
+  'Shrink a WSL disk': ['ext4.vhdx'],
   'A large disk, on a machine with other work': ['disk.vhdx'],
 };
 
