@@ -1,0 +1,66 @@
+/**
+ * `token cat`: the bytes that tokens stand for, read through them; for when nothing can be offloaded.
+ *
+ * Invariant: at the end the tokens are verified once more, so that whoever took all bytes knows whether they
+ * are of one moment.
+ */
+import { throwIfAborted } from '../../base/errors.js';
+import type { Host } from '../host.js';
+import { resolveContent, type Selection } from './content.js';
+import { openTokens, type StoreChoice } from './store.js';
+import { readTokenFile } from './token-file.js';
+
+const CHUNK = 1024 * 1024;
+const KEEP_ALIVE = 5_000;
+
+export interface TokenCatOptions extends Selection {
+  /** The token file. */
+  tokens: string;
+  store?: StoreChoice;
+  signal?: AbortSignal;
+}
+
+export interface TokenBytes {
+  readonly length: number;
+  /** The bytes in order. A chunk's buffer is valid only until the next step. @throws SOURCE_CHANGED at the end */
+  chunks(): AsyncGenerator<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED, PERMISSION_DENIED, OUT_OF_RANGE, TOKEN_STORE_FAILED */
+export async function openTokenBytes(host: Host, options: TokenCatOptions): Promise<TokenBytes> {
+  const { tokens: path, signal } = options;
+  const ranges = await readTokenFile(host, path);
+  const tokens = await openTokens(host, options.store);
+  try {
+    const content = await resolveContent(tokens.manager, ranges, options, path);
+    return {
+      length: content.length,
+      async *chunks() {
+        const buffer = new Uint8Array(Math.min(CHUNK, content.length));
+        let told = host.clock.now();
+        for (const extent of content.extents) {
+          for (let done = 0; done < extent.length; done += CHUNK) {
+            throwIfAborted(signal, 'read tokens');
+            const part = buffer.subarray(0, Math.min(CHUNK, extent.length - done));
+            const count =
+              extent.state === 'data' ? await extent.file.read(part, extent.fileOffset + done) : 0;
+            part.fill(0, count);
+            yield part;
+            if (host.clock.now() - told < KEEP_ALIVE) continue;
+            told = host.clock.now();
+            await content.keepAlive();
+          }
+        }
+        await content.verifyUnchanged();
+      },
+      async close() {
+        content.release();
+        await tokens.close();
+      },
+    };
+  } catch (error) {
+    await tokens.close();
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * Token files: tokens of 512 bytes back to back, and a JSON file beside them that says which ranges they
+ * stand for.
+ *
+ * Invariants: the second file is there when the tokens alone would not say it (more than one, or zeros, whose
+ * token stands for any number of bytes). Neither names a file or a folder. What is read from them is checked
+ * before it is used: ranges follow each other from 0 on, each within its token.
+ *
+ * The tokens of one file are a set: who does not look inside passes it on whole; who does may take tokens
+ * out and order the ranges anew.
+ */
+import { VhdkitError } from '../../base/errors.js';
+import { fileExists, removeIfThere, writePrivateFile } from '../../io/private-file.js';
+import { TOKEN_BYTES, Token } from '../../offload/token.js';
+import { inspectToken, type TokenClaims } from '../../offload/token-codec.js';
+import type { Host } from '../host.js';
+
+/** Most tokens in one file: 32 MiB of them. */
+export const MAX_TOKENS = 65_536;
+/** A line per range, with room to spare. */
+const MAX_SIDECAR_BYTES = MAX_TOKENS * 128;
+const SIDECAR_VERSION = 1;
+
+/** A range of what a token file stands for. */
+export interface TokenRange {
+  token: Token;
+  /** What the token says of itself. */
+  claims: TokenClaims;
+  /** Within what the whole file stands for; ranges follow each other. */
+  offset: number;
+  length: number;
+}
+
+export function sidecarPath(path: string): string {
+  return `${path}.json`;
+}
+
+function malformed(path: string, what: string): VhdkitError {
+  return new VhdkitError('TOKEN_INVALID', `${path}: ${what}`, {
+    operation: 'read token file',
+    context: { path, reason: 'malformed' },
+    hint: 'Token files are made by `vhdkit token read`; copy them as they are, with the .json file beside them.',
+  });
+}
+
+/** Refuses before any work is done what writing would refuse. @throws ALREADY_EXISTS */
+export async function assertNoTokenFile(host: Host, path: string, force: boolean): Promise<void> {
+  if (force) return;
+  for (const name of [path, sidecarPath(path)]) {
+    if ((await host.fileSystem.kind(name)) !== 'absent') throw fileExists(name);
+  }
+}
+
+/** Writes the tokens; answers the path of the second file, if there is one. */
+export async function writeTokenFile(
+  path: string,
+  ranges: readonly { token: Token; offset: number; length: number }[],
+  force: boolean,
+): Promise<string | undefined> {
+  const beside = sidecarPath(path);
+  const [only, second] = ranges;
+  const alone = only && !second && inspectToken(only.token)?.mode !== 'zero';
+  if (alone && force) await removeIfThere(beside);
+  if (!alone) {
+    const listed = ranges.map(({ offset, length }, token) => ({ token, offset, length }));
+    const last = ranges.at(-1);
+    const length = last ? last.offset + last.length : 0;
+    const head = `{"schemaVersion": ${SIDECAR_VERSION}, "length": ${length}, "ranges": [`;
+    const text = `${head}\n${listed.map((range) => JSON.stringify(range)).join(',\n')}\n]}\n`;
+    await writePrivateFile(beside, Buffer.from(text), force);
+  }
+  try {
+    await writePrivateFile(path, Buffer.concat(ranges.map(({ token }) => token.toBytes())), force);
+  } catch (error) {
+    if (!alone) await removeIfThere(beside);
+    throw error;
+  }
+  return alone ? undefined : beside;
+}
+
+async function readWhole(host: Host, path: string, limit: number): Promise<Uint8Array> {
+  const file = await host.fileSystem.open(path);
+  try {
+    const size = file.size();
+    if (size > limit) throw malformed(path, `${size} bytes are more than a token file has`);
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, await file.read(bytes, 0));
+  } finally {
+    await file.close();
+  }
+}
+
+/** The tokens of a file, in order. @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED */
+export async function readTokens(host: Host, path: string): Promise<{ token: Token; claims: TokenClaims }[]> {
+  const bytes = await readWhole(host, path, MAX_TOKENS * TOKEN_BYTES);
+  if (bytes.length === 0 || bytes.length % TOKEN_BYTES !== 0) {
+    throw malformed(path, `it has ${bytes.length} bytes, but tokens have ${TOKEN_BYTES} each`);
+  }
+  const tokens: { token: Token; claims: TokenClaims }[] = [];
+  for (let at = 0; at < bytes.length; at += TOKEN_BYTES) {
+    const token = new Token(bytes.subarray(at, at + TOKEN_BYTES));
+    const claims = inspectToken(token);
+    // Nobody ever made a token for no bytes, or for more than a disk can have.
+    const sound = claims && (claims.mode === 'zero' || (claims.length ?? 0) > 0);
+    if (!sound) throw malformed(path, `the ${TOKEN_BYTES} bytes from ${at} on are no token`);
+    tokens.push({ token, claims });
+  }
+  return tokens;
+}
+
+/**
+ * What a token file stands for. A zero token alone stands for `length` bytes, or for as many as the caller
+ * likes when that is undefined.
+ * @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED
+ */
+export async function readTokenFile(host: Host, path: string): Promise<TokenRange[]> {
+  const tokens = await readTokens(host, path);
+  const beside = sidecarPath(path);
+  if ((await host.fileSystem.kind(beside)) === 'file') {
+    const text = Buffer.from(await readWhole(host, beside, MAX_SIDECAR_BYTES)).toString('utf8');
+    return rangesOf(beside, text, tokens);
+  }
+  const ranges: TokenRange[] = [];
+  let offset = 0;
+  for (const { token, claims } of tokens) {
+    const { length = tokens.length === 1 ? Number.MAX_SAFE_INTEGER : undefined } = claims;
+    if (length === undefined || !Number.isSafeInteger(offset + length)) {
+      throw malformed(path, `the file ${beside} is missing, which says how long its zeros are`);
+    }
+    ranges.push({ token, claims, offset, length });
+    offset += length;
+  }
+  return ranges;
+}
+
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function rangesOf(
+  path: string,
+  text: string,
+  tokens: readonly { token: Token; claims: TokenClaims }[],
+): TokenRange[] {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw malformed(path, 'it is not JSON');
+  }
+  const { schemaVersion, ranges } = (document ?? {}) as Record<string, unknown>;
+  if (schemaVersion !== SIDECAR_VERSION) throw malformed(path, 'it is of another version');
+  if (!Array.isArray(ranges) || ranges.length === 0 || ranges.length > MAX_TOKENS) {
+    throw malformed(path, 'it lists no ranges');
+  }
+  let end = 0;
+  return ranges.map((entry: unknown) => {
+    const { token: index, offset, length } = (entry ?? {}) as Record<string, unknown>;
+    const found = isSize(index) ? tokens[index] : undefined;
+    if (!found || offset !== end || !isSize(length) || !Number.isSafeInteger(end + length)) {
+      throw malformed(path, `its ranges do not follow each other at ${end}`);
+    }
+    if (found.claims.length !== undefined && length > found.claims.length) {
+      throw malformed(path, `the range at ${end} is longer than its token`);
+    }
+    end += length;
+    return { ...found, offset, length };
+  });
+}
