@@ -70,7 +70,9 @@ const SIBLINGS: readonly {
   {
     folder: 'src/offload/store',
     nested: false,
-    shared: ['token-store', 'store-errors', 'record-codec'].map((name) => `src/offload/store/${name}.ts`),
+    shared: ['token-store', 'store-errors', 'record-codec', 'open'].map(
+      (name) => `src/offload/store/${name}.ts`,
+    ),
     // The manager's default, and the one place that knows them all.
     knownBy: ['src/offload/token-manager.ts', 'src/offload/store/open.ts'],
   },
