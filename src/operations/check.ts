@@ -19,6 +19,7 @@ import type {
 import type { Finding, Severity } from '../formats/finding.js';
 import { openImage } from '../formats/registry.js';
 import { type FileIdentity, sameFile } from '../io/file-system.js';
+import { layoutAdvice, sizeAdvice } from './check/advice.js';
 import type { Host, ProgressSink } from './host.js';
 import { contentsOf } from './profiles/contents.js';
 import { PROFILES } from './profiles/profiles.js';
@@ -70,9 +71,15 @@ export class CheckUnsupported extends VhdkitError {
 const HINTS: Readonly<Record<Severity, string>> = {
   error: 'Restore the image from a backup; `vhdkit read` gives what is still readable.',
   warning: 'The contents are readable; `vhdkit convert` writes a sound copy.',
-  leak: 'Harmless; `vhdkit convert` writes a copy without the unused space.',
+  leak: 'Harmless; `vhdkit check --repair leaks` gives the space back.',
   note: 'Nothing has to be done.',
 };
+
+const REPAIR_HINT = '`vhdkit check --repair all` puts it right; with --dry-run it says how.';
+
+function hintFor({ severity, repairable }: Finding): string {
+  return repairable && severity !== 'leak' && severity !== 'note' ? REPAIR_HINT : HINTS[severity];
+}
 
 /** The images of a chain as far as they can be opened, and what is wrong with them. */
 class Examination {
@@ -96,8 +103,7 @@ class Examination {
   add(path: string, finding: Finding, hint?: string): void {
     const same = (other: CheckFinding): boolean =>
       other.path === path && other.code === finding.code && other.offset === finding.offset;
-    if (!this.findings.some(same))
-      this.findings.push({ ...finding, path, hint: hint ?? HINTS[finding.severity] });
+    if (!this.findings.some(same)) this.findings.push({ ...finding, path, hint: hint ?? hintFor(finding) });
   }
 
   /** An error that says something about the image becomes a finding; others are thrown. */
@@ -124,6 +130,8 @@ class Examination {
     for (const finding of image.warnings) this.add(path, finding);
     try {
       for (const finding of await image.check(this.#following)) this.add(path, finding);
+      const isSound = !this.findings.some((each) => each.path === path && each.severity === 'error');
+      if (isSound) for (const advice of await layoutAdvice(image)) this.add(path, advice, advice.hint);
     } catch (error) {
       this.addError(error, path);
     }
@@ -144,6 +152,7 @@ class Examination {
       switch (found.status) {
         case 'matches':
           await this.examine(found.image);
+          for (const advice of sizeAdvice(image, found.image)) this.add(path, advice, advice.hint);
           break;
         case 'missing':
           return this.linkProblem(
