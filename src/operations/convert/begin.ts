@@ -9,7 +9,7 @@ import type { CreateImageOptions, DiskImage, FormatId } from '../../formats/disk
 import { createImage, resumeImage } from '../../formats/registry.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
 import type { OpenTarget } from '../target.js';
-import { decodeJournal, type Journal, objection, type SourceIdentity } from './journal.js';
+import { decodeJournal, encodeJournal, type Journal, objection, type SourceIdentity } from './journal.js';
 
 export interface Beginning {
   image: DiskImage;
@@ -35,6 +35,9 @@ async function takeUp(parts: BeginParts, journal: Journal | undefined): Promise<
   const now = { sources, settings, virtualSize: options.virtualSize, fileSize: target.file.size() };
   const against = objection(journal, now);
   if (against !== undefined || !journal) return against ?? 'there is no journal';
+  // Taking it up cuts off what its tables do not name: a run that is killed after that leaves a shorter file,
+  // which is no damage. Images of fixed length stay as long as they are.
+  if (options.type !== 'fixed') await target.resumable?.record(encodeJournal({ ...journal, fileSize: 0 }));
   try {
     const image = await resumeImage(target.file, to, options);
     return { image, position: journal.position, bytes: journal.bytes };

@@ -119,6 +119,20 @@ describe('a conversion that fails', () => {
     expect(resumed?.reason).toBeUndefined();
   });
 
+  it.each(['vhd', 'vhdx'] as const)('goes on after a second run that came to nothing (%s)', async (to) => {
+    const s = await setting();
+    const target = path.join(s.folder, `target.${to}`);
+    const again = { ...s, target, options: { ...s.options, target, to } };
+    await failHalfWay(again);
+    // Taken up, and cut off behind what its tables name, but no checkpoint was reached.
+    await expect(
+      convert(hooked(s.source, broken(MiB)), { ...again.options, checkpointInterval: 1e9 }),
+    ).rejects.toMatchObject({ code: 'IO_FAILED' });
+    const { resumed } = await goOn(again);
+    expect(resumed?.reason).toBeUndefined();
+    expect(resumed?.position).toBeGreaterThan(0);
+  });
+
   it('says so when there was nothing to go on with', async () => {
     expect((await goOn(await setting())).resumed).toEqual({ position: 0 });
   });
