@@ -101,6 +101,11 @@ describe('JSON', () => {
     ['compact', (at) => ['compact', path.join(at, 'a.vhdx'), '--to', path.join(at, 'f.vhdx')]],
     ['defrag', (at) => ['defrag', path.join(at, 'a.vhdx'), '--host']],
     ['completion', () => ['completion', 'fish']],
+    ['token read', (at) => ['token', 'read', disk, '-o', path.join(at, 'a.tok')]],
+    ['token write', (at) => ['token', 'write', path.join(at, 'a.tok'), path.join(at, 'a.vhdx'), '--dry-run']],
+    ['token show', (at) => ['token', 'show', path.join(at, 'a.tok')]],
+    ['token list', () => ['token', 'list']],
+    ['token revoke', (at) => ['token', 'revoke', path.join(at, 'a.tok')]],
   ];
 
   test.each(cases)('%s has only documented fields', async (document, args) => {

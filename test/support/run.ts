@@ -35,7 +35,11 @@ export interface RunResult {
 }
 
 function environment(extra: RunOptions['env']): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env, LC_ALL: 'C', PATH: searchPath(), ...extra };
+  const env: NodeJS.ProcessEnv = { ...process.env, LC_ALL: 'C', PATH: searchPath() };
+  // What programs keep for their user must not be that of the user who runs the tests.
+  const folder = process.env.VHDKIT_TEST_RUN_FOLDER;
+  if (folder !== undefined) env.XDG_STATE_HOME = path.join(folder, 'state');
+  Object.assign(env, extra);
   for (const [name, value] of Object.entries(env)) if (value === undefined) delete env[name];
   return env;
 }

@@ -1,0 +1,67 @@
+/** `vhdkit token read`: tokens for a range of a disk. */
+import { BaseCommand } from '../../base-command.js';
+import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
+import { duration, tokenStoreFlag } from '../../token-flags.js';
+
+export default class TokenRead extends BaseCommand {
+  static override summary = 'Make tokens that stand for a range of a disk.';
+  static override description =
+    'A token is 512 bytes that nobody can guess. `token write` turns it into the data elsewhere, in another ' +
+    'process or session, without the data having been copied. Where the range lies in several pieces, or has ' +
+    'zeros, the file holds several tokens and FILE.json says which range each stands for; the two belong together. ' +
+    'Both are readable by their owner only and name no file.\n\n' +
+    'A change-vulnerable token is refused once the file it stands for changes. A persistent one keeps the data as ' +
+    'it is now, in shared extents (XFS, Btrfs) in the hidden folder .vhdkit-kept beside the data, until it is revoked ' +
+    'or expires. Whoever uses a token must be allowed to read the data, and must use the same token store.';
+  static override examples = [
+    {
+      description: 'Two GiB of a disk, to be written elsewhere soon',
+      command: '<%= config.bin %> token read disk.vhdx --offset 1G --length 2G -o t.tok',
+    },
+    {
+      description: 'A whole disk as it is now, for a day',
+      command: '<%= config.bin %> token read lun.img -o t.tok --mode persistent --expires 24h',
+    },
+  ];
+  static override args = { image: pathArg('Image file; its chain is followed.') };
+  static override flags = {
+    from: fromFlag(),
+    output: Flags.string({
+      char: 'o',
+      required: true,
+      helpValue: '<file>',
+      summary: 'File for the tokens.',
+    }),
+    offset: size({ summary: 'Where on the disk to begin; the beginning if not given.' }),
+    length: size({ summary: 'How much the tokens stand for; up to the end if not given.' }),
+    mode: Flags.option({
+      options: ['change-vulnerable', 'persistent'] as const,
+      default: 'change-vulnerable' as const,
+      summary: 'Void once the data changes, or keep the data as it is now.',
+    })(),
+    ttl: duration({ summary: 'Void when not used for so long; 1h if not given, at most 30d.' }),
+    expires: duration({ summary: 'Void after so long, used or not; never if not given.' }),
+    'token-store': tokenStoreFlag,
+    force: forceFlag('Replace the token file if it is there.'),
+  };
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(TokenRead);
+    const { readToken } = await import('../../../operations/token/read.js');
+    const result = await readToken(await this.host(), {
+      path: args.image,
+      output: flags.output,
+      mode: flags.mode,
+      force: flags.force,
+      signal: this.signal,
+      ...(flags.from ? { format: flags.from } : {}),
+      ...(flags.offset === undefined ? {} : { offset: flags.offset }),
+      ...(flags.length === undefined ? {} : { length: flags.length }),
+      ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }),
+      ...(flags.expires === undefined ? {} : { expires: flags.expires }),
+      ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
+    });
+    const { renderTokenRead } = await import('../../render/token.js');
+    await this.show(flags, result, (style) => (flags.quiet ? [] : renderTokenRead(result, style)));
+  }
+}

@@ -1,0 +1,72 @@
+/** `vhdkit token write`: makes what tokens stand for appear on a disk. */
+import { BaseCommand } from '../../base-command.js';
+import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
+import { tokenStoreFlag } from '../../token-flags.js';
+
+export default class TokenWrite extends BaseCommand {
+  static override summary = 'Make the data that tokens stand for appear on a disk.';
+  static override description =
+    'The target is changed in place: a raw image or block device, or a VHD or VHDX (the top of its chain). Extents ' +
+    'are shared where the storage can (XFS, Btrfs); otherwise the kernel copies, or bytes are read and written. All ' +
+    'tokens are checked before anything is written: that they are genuine and alive, that this user may read the ' +
+    'data, and that it is what it was. A revocation does not stop a write that has begun.';
+  static override examples = [
+    {
+      description: 'At the beginning of a raw image',
+      command: '<%= config.bin %> token write t.tok lun.img',
+    },
+    {
+      description: 'One GiB of what the tokens stand for, into a VHDX at 4 GiB',
+      command: '<%= config.bin %> token write t.tok disk.vhdx --offset 4G --token-offset 1G --length 1G',
+    },
+    { description: 'How it would be done', command: '<%= config.bin %> token write t.tok lun.img --dry-run' },
+  ];
+  static override args = {
+    tokens: pathArg('Token file.'),
+    image: pathArg('Image file or block device to write to.'),
+  };
+  static override flags = {
+    from: fromFlag('Format of the target; without it the content is probed, head and tail.'),
+    offset: size({ summary: 'Where on the disk to begin; the beginning if not given.' }),
+    'token-offset': size({ summary: 'Where to begin in what the tokens stand for; 0 if not given.' }),
+    length: size({ summary: 'How much to write; all that the tokens stand for if not given.' }),
+    provider: Flags.option({
+      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
+      default: 'auto' as const,
+      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
+    })(),
+    rate: size({
+      summary: 'Bytes per second to read or copy at most (50M); shared extents and zeros are free.',
+      helpValue: '<size>',
+    }),
+    'token-store': tokenStoreFlag,
+    force: forceFlag('Write to an image that others in its folder depend on; they will not fit it any more.'),
+    'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
+  };
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(TokenWrite);
+    const { writeToken } = await import('../../../operations/token/write.js');
+    const host = await this.host();
+    const result = await this.withProgress(flags, 'Writing', (progress) =>
+      writeToken(host, {
+        tokens: args.tokens,
+        target: args.image,
+        provider: flags.provider,
+        force: flags.force,
+        dryRun: flags['dry-run'],
+        signal: this.signal,
+        progress,
+        ...(flags.from ? { format: flags.from } : {}),
+        ...(flags.offset === undefined ? {} : { offset: flags.offset }),
+        ...(flags['token-offset'] === undefined ? {} : { tokenOffset: flags['token-offset'] }),
+        ...(flags.length === undefined ? {} : { length: flags.length }),
+        ...(flags.rate === undefined ? {} : { rate: flags.rate }),
+        ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
+      }),
+    );
+    const { renderTokenWrite } = await import('../../render/token.js');
+    const show = flags['dry-run'] || !flags.quiet;
+    await this.show(flags, result, (style) => (show ? renderTokenWrite(result, style) : []));
+  }
+}
