@@ -264,7 +264,7 @@ class LmdbTokenStore implements TokenStore {
   async countRefusal(reason: string): Promise<void> {
     await this.#change(() => {
       const counts = this.#refusals();
-      if (!(reason in counts) && Object.keys(counts).length >= MAX_REASONS) return;
+      if (!Object.hasOwn(counts, reason) && Object.keys(counts).length >= MAX_REASONS) return;
       this.#root.putSync(
         'refusals',
         Buffer.from(JSON.stringify({ ...counts, [reason]: (counts[reason] ?? 0) + 1 })),

@@ -13,6 +13,7 @@ import {
 } from './token-store.js';
 
 const KEY_BYTES = 32;
+const MAX_REASONS = 64;
 
 export class MemoryTokenStore implements TokenStore {
   readonly #entries = new Map<string, StoredToken>();
@@ -57,6 +58,7 @@ export class MemoryTokenStore implements TokenStore {
   }
 
   async countRefusal(reason: string): Promise<void> {
+    if (!this.#refusals.has(reason) && this.#refusals.size >= MAX_REASONS) return;
     this.#refusals.set(reason, (this.#refusals.get(reason) ?? 0) + 1);
   }
 

@@ -218,7 +218,7 @@ class NatsTokenStore implements TokenStore {
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const found = await this.#fetch(subject);
       const counts = this.#counts(found?.data);
-      if (!(reason in counts) && Object.keys(counts).length >= MAX_REASONS) return;
+      if (!Object.hasOwn(counts, reason) && Object.keys(counts).length >= MAX_REASONS) return;
       const next = toJson({ ...counts, [reason]: (counts[reason] ?? 0) + 1 });
       if ((await this.#publish(subject, next, found?.seq ?? 0)) !== undefined) return;
     }
@@ -371,12 +371,21 @@ class NatsTokenStore implements TokenStore {
         return await request();
       } catch (error) {
         if (nobodyThere(error) && attempt < attempts) {
+          await this.#assertBucket();
           await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
           continue;
         }
         throw translate(error, this.#parts.location, this.#connected);
       }
     }
+  }
+
+  /** A bucket that is gone takes no records either: told apart from a server that is not ready yet. */
+  async #assertBucket(): Promise<void> {
+    const { manager, location } = this.#parts;
+    await manager.streams.info(this.#stream).catch((error: unknown) => {
+      if (apiCode(error) === STREAM_NOT_FOUND) throw translate(error, location, this.#connected);
+    });
   }
 
   #assertOpen(): void {

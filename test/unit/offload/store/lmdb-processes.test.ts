@@ -1,0 +1,85 @@
+/** The LMDB token store under several processes at once, some of them killed in the middle. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openLmdbStore } from '../../../../src/offload/store/lmdb-store.js';
+import { sampleRecord } from '../../../conformance/token-store.suite.js';
+import { PROJECT_ROOT } from '../../../support/run.js';
+import { testFolder } from '../../../support/tmp.js';
+
+const CHILD = path.join(PROJECT_ROOT, 'test/support/token-store-child.mjs');
+
+interface Worker {
+  child: ChildProcess;
+  log: string;
+  ended: Promise<number | null>;
+}
+
+function work(store: string, folder: string, name: string, rounds: number): Worker {
+  const log = path.join(folder, `${name}.log`);
+  const args = ['--import', 'tsx', CHILD, store, log, name, String(rounds)];
+  const child = spawn(process.execPath, args, { cwd: PROJECT_ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  return { child, log, ended: new Promise((resolve) => child.once('exit', resolve)) };
+}
+
+/** What a worker was told, whole lines only. */
+function told({ log }: Worker): { key: string | undefined; revisions: number[] } {
+  const lines = existsSync(log) ? readFileSync(log, 'utf8').split('\n').slice(0, -1) : [];
+  const [first, ...rest] = lines;
+  return { key: first?.slice('key '.length), revisions: rest.map(Number) };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 1200 && !condition(); attempt += 1)
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  expect(condition()).toBe(true);
+}
+
+describe('processes that share an LMDB token store', () => {
+  it('lose no update, though some are killed, and agree on the key', async () => {
+    const folder = testFolder('lmdb-processes');
+    const location = path.join(folder, 'store');
+    const store = await openLmdbStore(location);
+    await store.put(sampleRecord('shared', 0));
+    const steady = ['a', 'b'].map((name) => work(location, folder, name, 400));
+    const killed: Worker[] = [];
+    for (const name of ['k0', 'k1', 'k2']) {
+      const victim = work(location, folder, name, 1_000_000);
+      killed.push(victim);
+      // Somewhere in its work: after a number of rounds that differs from victim to victim.
+      await until(() => told(victim).revisions.length > 20 + killed.length * 17);
+      victim.child.kill('SIGKILL');
+      await victim.ended;
+    }
+    expect(await Promise.all(steady.map(({ ended }) => ended))).toEqual([0, 0]);
+
+    const answers = [...steady, ...killed].map(told);
+    const key = Buffer.from(await store.key()).toString('hex');
+    expect(answers.map((answer) => answer.key)).toEqual(answers.map(() => key));
+    const revisions = answers.flatMap((answer) => answer.revisions);
+    expect(new Set(revisions).size).toBe(revisions.length);
+    // A process that was killed may have made one change that nobody heard of.
+    const shared = await store.get('shared');
+    const counted = shared?.record.lastUsed ?? 0;
+    expect(counted).toBeGreaterThanOrEqual(revisions.length);
+    expect(counted).toBeLessThanOrEqual(revisions.length + killed.length);
+    expect(shared?.revision).toBeGreaterThanOrEqual(Math.max(...revisions));
+    let left = 0;
+    for await (const { record } of store.list()) left += record.id === 'shared' ? 0 : 1;
+    expect(left).toBeLessThanOrEqual(killed.length);
+    await store.close();
+    // Whoever closes last has flushed for those that could not.
+    expect(readdirSync(location).filter((name) => name.startsWith('unsynced'))).toEqual([]);
+  });
+
+  it('agree on the key when they are the first at the same time', async () => {
+    const folder = testFolder('lmdb-first');
+    const location = path.join(folder, 'store');
+    const workers = ['a', 'b', 'c'].map((name) => work(location, folder, name, 0));
+    expect(await Promise.all(workers.map(({ ended }) => ended))).toEqual([0, 0, 0]);
+    const keys = workers.map((worker) => told(worker).key);
+    expect(keys[0]).toMatch(/^[0-9a-f]{64}$/);
+    expect(new Set(keys).size).toBe(1);
+  });
+});
