@@ -4,7 +4,8 @@
  * Invariant: names and values consist of letters, digits and `-._:|`, so that no shell finds anything to
  * expand in them; summaries are free text and are quoted by each shell's writer.
  *
- * Commands of several words are completed up to their first word.
+ * Commands of several words are completed as one command by their first word: its first argument is one of the
+ * second words, then come files, and flags are those of all of them.
  */
 import { assert } from '../../base/assert.js';
 
@@ -96,6 +97,22 @@ function commandModel(command: ManifestCommand): CommandModel {
   };
 }
 
+/** Commands that share their first word, as one. */
+function topicModel(name: string, models: readonly CommandModel[]): CommandModel {
+  const members = models.filter((model) => model.name.startsWith(`${name}:`));
+  const flags = new Map(members.flatMap((member) => member.flags.map((flag) => [flag.name, flag] as const)));
+  const args = members.map((member) => member.args).sort((a, b) => b.length - a.length)[0] ?? [];
+  return {
+    name,
+    summary: '',
+    flags: [...flags.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    args: [
+      { name: 'command', values: members.map((member) => member.name.slice(name.length + 1)).sort() },
+      ...args,
+    ],
+  };
+}
+
 /** The commands in alphabetical order, `help` among them. */
 export function completionModel(commands: readonly ManifestCommand[]): CommandModel[] {
   const shown = commands.filter(({ id, hidden, aliases }) => !hidden && !aliases?.includes(id));
@@ -103,7 +120,7 @@ export function completionModel(commands: readonly ManifestCommand[]): CommandMo
   const whole = models.filter(({ name }) => !name.includes(':'));
   const firstWords = new Set(models.map(({ name }) => name.split(':')[0] ?? name));
   for (const { name } of whole) firstWords.delete(name);
-  const topics = [...firstWords].map((name) => ({ name, summary: '', flags: [HELP], args: [] }));
+  const topics = [...firstWords].map((name) => topicModel(name, models));
   const words = [...whole, ...topics].map(({ name }) => name).sort();
   const help = {
     name: 'help',
