@@ -1,5 +1,5 @@
 /**
- * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,start-up,memory]`.
+ * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,start-up,memory]`.
  *
  * Compares vhdkit with qemu-img and cp in the same run on the same machine and prints medians and ratios.
  * It never fails for being slow: absolute times belong to machines, and a ratio below what is wanted is
@@ -18,6 +18,7 @@ import { type FileSystemKind, mountNew, releaseAll } from '../support/mounts.js'
 import { canMount, tool } from '../support/requires.js';
 import { must, vhdkit } from '../support/run.js';
 import { createRunFolder, makeTempFolder, removeFolder } from '../support/tmp.js';
+import { benchCompact } from './compact.js';
 import { type Contender, type Measured, race, vhdkitContender } from './measure.js';
 import { benchMerge } from './merge.js';
 import { mebibytes, milliseconds, type Row, ratio, table } from './table.js';
@@ -31,7 +32,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: 'string', default: process.env.VHDKIT_BENCH_GIB ?? '4' },
     rounds: { type: 'string', default: process.env.VHDKIT_BENCH_ROUNDS ?? '3' },
-    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,start-up,memory' },
+    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,start-up,memory' },
   },
 });
 const gib = Number(values.gib);
@@ -147,6 +148,15 @@ async function benchMerging(): Promise<void> {
   }
 }
 
+async function benchCompacting(): Promise<void> {
+  const folder = makeTempFolder('compact');
+  try {
+    await benchCompact(folder, gib, rounds, say);
+  } finally {
+    removeFolder(folder);
+  }
+}
+
 async function benchStartUp(): Promise<void> {
   const bare: Contender = { name: 'node -e 0', command: process.execPath, args: ['-e', '0'] };
   const info = vhdkitContender('vhdkit info', ['info', fixture('disk.vhdx')]);
@@ -202,6 +212,7 @@ try {
     if (wanted('xfs')) await benchMounted('xfs');
     if (wanted('btrfs')) await benchMounted('btrfs');
     if (wanted('ext4')) await benchPlain();
+    if (wanted('compact') && canMount('ext4')) await benchCompacting();
   }
   if (wanted('merge')) await benchMerging();
   if (wanted('start-up')) await benchStartUp();
