@@ -67,7 +67,7 @@ describe('a stream that is not what it should be', () => {
     ],
     ['goes on', 'vhdkit convert - out.vhdx -f raw --size 1M < "$1"', 64, /longer than the 1048576 bytes/],
     ['has no bytes', 'vhdkit convert - out.raw -f raw < /dev/null', 1, /gave no bytes/],
-    ['is a folder', 'vhdkit convert - out.raw -f raw < .', 1, /gave no bytes/],
+    ['is a folder', 'vhdkit convert - out.raw -f raw < .', 1, /directory/],
     ['is no VHDX', 'vhdkit convert - out.raw -f vhdx < "$1"', 1, /stdin/],
   ])('%s', async (_, line, code, message) => {
     const folder = testFolder();

@@ -79,7 +79,9 @@ export class SparseReader {
   async layout(): Promise<ImageLayout> {
     const { rules } = this.#source;
     const { table } = rules;
-    const stride = roundUp(table.bitmapBytes, ALIGNMENT_GAP) + table.blockSize;
+    const stored = table.bitmapBytes + table.blockSize;
+    // Padding is no gap, but only where no other block would fit.
+    const stride = Math.min(roundUp(table.bitmapBytes, ALIGNMENT_GAP) + table.blockSize, 2 * stored - 1);
     const layout: ImageLayout = {
       allocatedBlocks: 0,
       totalBlocks: table.blocks,
@@ -92,7 +94,7 @@ export class SparseReader {
         if (entry === UNALLOCATED) continue;
         const place = placeOf(entry, rules);
         const step = previous ? place.dataOffset - previous.dataOffset : 0;
-        if (step < table.blockSize + table.bitmapBytes || step > stride) layout.extents += 1;
+        if (step < stored || step > stride) layout.extents += 1;
         layout.allocatedBlocks += 1;
         layout.payloadAlignment = commonAlignment(layout.payloadAlignment, place.dataOffset);
         previous = place;
