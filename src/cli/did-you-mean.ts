@@ -130,16 +130,27 @@ function nearest(word: string, candidates: readonly string[]): string | undefine
   return ranked[0]?.candidate;
 }
 
-/** The error for a command that does not exist; `commands` are those that do. */
-export function unknownCommand(typed: string, commands: readonly string[]): UsageError {
+/** The error for a topic without a command, or with one that it does not have. */
+function unknownMember(topic: string, typed: string | undefined, members: readonly string[]): UsageError {
+  const meant = typed === undefined ? undefined : nearest(typed.toLowerCase(), members);
+  const message = typed === undefined ? `'${topic}' takes a command` : `'${topic}' has no command '${typed}'`;
+  const hint = meant ? `Did you mean \`vhdkit ${topic} ${meant}\`?` : `There are: ${members.join(', ')}.`;
+  return new UsageError(message, hint);
+}
+
+/** The error for a command that does not exist; `commands` are those that do. `second`: the word after it. */
+export function unknownCommand(typed: string, commands: readonly string[], second?: string): UsageError {
   const word = typed.toLowerCase();
-  const all = [...new Set([...commands, ...PLANNED])];
+  const members = commands.filter((id) => id.startsWith(`${word}:`)).map((id) => id.slice(word.length + 1));
+  if (members.length > 0) return unknownMember(word, second, members);
+  const known = [...new Set(commands.map((id) => id.split(':')[0] ?? id))];
+  const all = [...new Set([...known, ...PLANNED])];
   const cmdlets = Object.keys(SYNONYMS).filter((name) => name.includes('-'));
   const near = SYNONYMS[word] ? word : nearest(word, [...all, ...cmdlets]);
   const meant = near === undefined ? undefined : (SYNONYMS[near] ?? near);
   const message = `There is no command '${typed}'`;
   if (meant === undefined) return new UsageError(message, 'See `vhdkit --help` for the commands there are.');
-  if (!commands.includes(meant)) {
+  if (!known.includes(meant)) {
     const which = meant === word ? `'${meant}'` : `'${typed}' would be '${meant}', which`;
     return new UsageError(`${which} is not there yet`, 'See `vhdkit --help` for the commands there are.');
   }

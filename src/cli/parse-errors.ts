@@ -34,7 +34,8 @@ function plural(count: number, word: string): string {
 
 /** Message and hint for a parse error; `command` is what was run, for the hint. */
 export function explainParseError(error: OclifError, command: string): { message: string; hint: string } {
-  const hint = `See \`vhdkit ${command ? `${command} ` : ''}--help\`.`;
+  // oclif joins the words of a command by colons.
+  const hint = `See \`vhdkit ${command ? `${command.replaceAll(':', ' ')} ` : ''}--help\`.`;
   if (Array.isArray(error.flags)) {
     const flags = names(error.flags);
     const better = flags.map(flagHint).find((text) => text !== undefined);

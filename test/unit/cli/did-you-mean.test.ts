@@ -54,6 +54,17 @@ describe('unknownCommand', () => {
     },
   );
 
+  test.each([
+    [['tokn'], "There is no command 'tokn'", 'vhdkit token`'],
+    [['token', 'rea'], "'token' has no command 'rea'", 'vhdkit token read`'],
+    [['token', 'xyz'], "'token' has no command 'xyz'", 'There are: read, revoke.'],
+    [['token'], "'token' takes a command", 'There are: read, revoke.'],
+  ])('%j: a topic leads to its commands', ([typed = '', second], message, hint) => {
+    const error = unknownCommand(typed, [...COMMANDS, 'token:read', 'token:revoke'], second);
+    expect(error.message).toBe(message);
+    expect(error.hint).toContain(hint);
+  });
+
   test('a planned command is offered as soon as it exists', () => {
     expect(unknownCommand('Test-VHD', [...COMMANDS, 'check']).hint).toContain('vhdkit check`');
   });
