@@ -116,3 +116,26 @@ describe.skipIf(dirty === undefined || !tool('qemu-img'))('specimen vhdx-log-rep
     expect((await sha256(raw)).slice(0, 16)).toBe('3ba3b309425b7ff5');
   });
 });
+
+describe('giving much space back', () => {
+  it('saves the tables only, says so, and is not undone', async () => {
+    const own = testFolder('repair');
+    const [raw, file] = [path.join(own, 'disk.raw'), path.join(own, 'disk.vhdx')];
+    writeFileSync(raw, seededBytes(3 * MiB, 8));
+    await convert(host, { source: raw, target: file, blockSize: MiB });
+    const sound = readFileSync(file).length;
+    truncateSync(file, sound + 400 * MiB);
+    const result = await repair(host, { path: file, level: 'leaks' });
+    expect(result).toMatchObject({ verdict: 'clean', refused: [], findings: [] });
+    expect(result.repaired.map(({ code }) => code)).toEqual(['VHDX_UNUSED_SPACE']);
+    const backup = result.backup ?? '';
+    expect([readFileSync(file).length, readFileSync(backup).length < 4 * MiB]).toEqual([sound, true]);
+    expect(readFileSync(backup, 'utf8')).toContain('"blocksMoved":true');
+    await expect(undoRepair(host, { path: file, backup })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+    const after = path.join(own, 'after.raw');
+    await convert(host, { source: file, target: after });
+    expect(await sha256(after)).toBe(await sha256(raw));
+  });
+});
