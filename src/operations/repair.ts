@@ -8,7 +8,7 @@
  *
  * Not here: parents. Each image of a chain is repaired by itself.
  */
-import { isVhdkitError, throwIfAborted } from '../base/errors.js';
+import { isVhdkitError, throwIfAborted, VhdkitError } from '../base/errors.js';
 import type { FormatId } from '../formats/disk-image.js';
 import { openImage, probeFormat, repairImage } from '../formats/registry.js';
 import type { DroppedEntry, StructureRepair } from '../formats/repair.js';
@@ -48,11 +48,12 @@ export interface RepairResult extends CheckResult {
 const NOTHING: StructureRepair = { dropped: [], droppedCount: 0 };
 
 /**
- * @throws IN_USE (held elsewhere), NOT_FOUND, PERMISSION_DENIED (the folder takes no backup), NO_SPACE,
+ * @throws UNSUPPORTED (a device), IN_USE (held elsewhere), NOT_FOUND, PERMISSION_DENIED (the folder takes no backup), NO_SPACE,
  *   CANCELLED, IO_FAILED; CheckUnsupported for a raw image
  */
 export async function repair(host: Host, options: RepairOptions): Promise<RepairResult> {
   const { path, dryRun = false } = options;
+  if (!dryRun) await assertFile(host, path);
   const lock = dryRun ? undefined : await host.fileSystem.lock(path);
   try {
     const before = await check(host, checkOptions(options));
@@ -65,6 +66,20 @@ export async function repair(host: Host, options: RepairOptions): Promise<Repair
   } finally {
     await lock?.release();
   }
+}
+
+/** Beside a device there is no place that lasts: a backup there would be gone with the next start. */
+async function assertFile(host: Host, path: string): Promise<void> {
+  if ((await host.fileSystem.kind(path)) !== 'device') return;
+  throw new VhdkitError(
+    'UNSUPPORTED',
+    `${path} is a block device: there is no folder for a backup beside it`,
+    {
+      operation: 'repair',
+      context: { path },
+      hint: 'Copy the image to a file and repair that; --dry-run works on the device.',
+    },
+  );
 }
 
 function checkOptions({ path, format, signal }: RepairOptions): Parameters<typeof check>[1] {

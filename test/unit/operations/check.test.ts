@@ -281,3 +281,35 @@ test('a format of others is an error', async () => {
   writeFileSync(file, Buffer.concat([Buffer.from('QFI\xfb\0\0\0\x03', 'latin1'), Buffer.alloc(4096)]));
   await expect(run(file)).rejects.toMatchObject({ code: 'FORMAT_UNKNOWN' });
 });
+
+describe('advice', () => {
+  test('about disks of a chain that differ in size', async () => {
+    const own = testFolder('check');
+    const [child, parent] = [path.join(own, 'child.vhd'), path.join(own, 'parent.vhd')];
+    copyFileSync(at('dynamic.vhd'), parent);
+    writeVhdChild(child, { parent });
+    expect(codesOf(await run(child))).not.toContain('CHAIN_SIZE_DIFFERS');
+    const bytes = readFileSync(parent);
+    editFooters(bytes, (footer) => footer.writeBigUInt64BE(BigInt(22 * MiB), 48));
+    writeFileSync(parent, bytes);
+    const result = await run(child);
+    expect(result.findings).toContainEqual(
+      expect.objectContaining({ code: 'CHAIN_SIZE_DIFFERS', severity: 'note', path: child }),
+    );
+  });
+
+  test('about payload that no storage can share', async () => {
+    const file = damaged('dynamic.vhd', (bytes) => {
+      const bat = Number(bytes.readBigUInt64BE(512 + 16));
+      for (const block of [2, 3]) {
+        const entry = bytes.readUInt32BE(bat + block * 4);
+        bytes.copy(bytes, (entry - 1) * 512, entry * 512, entry * 512 + 512 + 2 * MiB);
+        bytes.writeUInt32BE(entry - 1, bat + block * 4);
+      }
+    });
+    const result = await run(file);
+    expect(result.findings).toContainEqual(
+      expect.objectContaining({ code: 'PAYLOAD_MISALIGNED', severity: 'note', repairable: false }),
+    );
+  });
+});
