@@ -9,7 +9,7 @@
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
 
 const OTHERS_WRITE = 0o022;
@@ -31,12 +31,15 @@ export function userStateFolder(): string {
 /**
  * Makes the folder, with those above it, if it is not there.
  * @throws PERMISSION_DENIED (`context.reason` is `not-private` when others may write to it), NO_SPACE, NOT_FOUND
- *   (something in its path is no folder), ALREADY_EXISTS (it is a file), IO_FAILED
+ *   (it or something above it is no folder), IO_FAILED
  */
 export async function makePrivateFolder(folder: string): Promise<void> {
+  let mode: number;
   try {
-    await fs.mkdir(folder, { recursive: true, mode: 0o700 });
-    const { mode } = await fs.stat(folder);
+    await makeFolders(folder);
+    const status = await fs.stat(folder);
+    mode = status.mode;
+    if (!status.isDirectory()) throw Object.assign(new Error('not a directory'), { code: 'ENOTDIR' });
     if (process.platform === 'win32' || (mode & OTHERS_WRITE) === 0) return;
   } catch (error) {
     throw fromSystemError(error, 'make folder', { path: folder });
@@ -46,6 +49,27 @@ export async function makePrivateFolder(folder: string): Promise<void> {
     context: { path: folder, reason: 'not-private' },
     hint: `Take that permission away: chmod go-w ${folder}`,
   });
+}
+
+/** Step by step: the recursive call of the system's library hides that a file system is read-only. */
+async function makeFolders(folder: string): Promise<void> {
+  try {
+    await fs.mkdir(folder, { mode: 0o700 });
+  } catch (error) {
+    const above = dirname(folder);
+    const code = systemCode(error);
+    if (code === 'EEXIST' || (code === 'EROFS' && (await exists(folder)))) return;
+    if (code !== 'ENOENT' || above === folder) throw error;
+    await makeFolders(above);
+    await makeFolders(folder);
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return fs.stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Makes an empty file of mode 0600 unless there is one. @throws PERMISSION_DENIED, NO_SPACE, IO_FAILED */

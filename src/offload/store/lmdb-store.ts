@@ -15,6 +15,7 @@
 import type { Database, RootDatabase } from 'lmdb';
 import { isVhdkitError, systemCode } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
+import type { HeldLock } from '../../io/file-system.js';
 import { takeLock } from '../../io/lock-file.js';
 import {
   flushFile,
@@ -124,11 +125,23 @@ async function prepareFolder(folder: string, boot: string | undefined): Promise<
 
 /** After the system stopped while the store was in use. One process does it, the others find it done. */
 async function beginAnew(folder: string, boot: string): Promise<void> {
-  const lock = await takeLock(`${folder}/recover.lock`, folder);
+  const lock = await recoveryLock(folder);
   try {
     if ((await folderState(folder, boot)) === 'torn') await discardTorn(folder, [DATA, LOCKS]);
   } finally {
     await lock.release();
+  }
+}
+
+/** Others that begin anew need a moment only. */
+async function recoveryLock(folder: string): Promise<HeldLock> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await takeLock(`${folder}/recover.lock`, folder);
+    } catch (error) {
+      if (!(isVhdkitError(error) && error.code === 'IN_USE') || attempt === 50) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 }
 
@@ -389,7 +402,13 @@ class LmdbTokenStore implements TokenStore {
       }
       return this.#root.transactionSync(work);
     } catch (error) {
-      throw translate(error, this.#folder);
+      const failure = translate(error, this.#folder);
+      // LMDB calls it an I/O error when the system wrote a part of what did not fit.
+      if (isVhdkitError(failure) && failure.code === 'IO_FAILED')
+        await tryWriting(this.#folder).catch((reason: unknown) => {
+          throw translate(reason, this.#folder);
+        });
+      throw failure;
     }
   }
 
