@@ -77,8 +77,12 @@ const HINTS: Readonly<Record<Severity, string>> = {
 
 const REPAIR_HINT = '`vhdkit check --repair all` puts it right; with --dry-run it says how.';
 
+const SALVAGE_HINT =
+  'Restore the image from a backup; without one, `vhdkit check --repair all` keeps what can be read and lists what it drops.';
+
 function hintFor({ severity, repairable }: Finding): string {
-  return repairable && severity !== 'leak' && severity !== 'note' ? REPAIR_HINT : HINTS[severity];
+  if (!repairable || severity === 'leak' || severity === 'note') return HINTS[severity];
+  return severity === 'error' ? SALVAGE_HINT : REPAIR_HINT;
 }
 
 /** The images of a chain as far as they can be opened, and what is wrong with them. */

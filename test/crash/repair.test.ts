@@ -52,7 +52,7 @@ const cases: Case[] = [
   {
     name: 'a VHDX with a log, one region table, blocks that share space and odd entries',
     dropped: [2],
-    every: 7,
+    every: 4,
     async build() {
       const block = (index: number) => ({ index, data: [{ offset: 0, bytes: logPage(index) }] });
       const description = { virtualSize: 4 * MIB, blocks: [block(0), block(1)], logGuid: LOG_GUID };

@@ -34,11 +34,11 @@ export function renderCheck(result: CheckResult, style: Style): string[] {
   ];
 }
 
-function droppedLine(entry: DroppedEntry, style: Style): string {
+function droppedLine(entry: DroppedEntry, verb: string, style: Style): string {
   const { block, diskOffset, length, entryOffset, reason, defect } = entry;
   const what = `block ${block} (disk ${diskOffset}, ${length} bytes)`;
   const was = `it was ${entry.entry} at ${entryOffset}, for ${entry.fileOffset} in the file`;
-  return `${style.yellow('dropped')} ${defect}: ${printable(`${what}: ${reason}; ${was}`)}`;
+  return `${style.yellow(verb)} ${defect}: ${printable(`${what}: ${reason}; ${was}`)}`;
 }
 
 /** What was repaired, what was dropped, what is left, and where the old bytes are. */
@@ -52,7 +52,7 @@ export function renderRepair(result: RepairResult, style: Style): string[] {
       const where = offset === undefined ? '' : ` at ${offset}`;
       return `${verb} ${code}${where}: ${printable(message)}`;
     }),
-    ...dropped.map((entry) => droppedLine(entry, style)),
+    ...dropped.map((entry) => droppedLine(entry, dryRun ? 'would drop' : 'dropped', style)),
     ...(unlisted > 0 ? [`and ${unlisted} more entries`] : []),
     ...refused.map((reason) => `${style.yellow('left alone')}: ${printable(reason)}`),
     ...children.map(
