@@ -78,10 +78,11 @@ export class SpaceAllocator {
 
   /** The metadata is durable: what was released is free. */
   async settle(): Promise<void> {
-    const ranges = this.#released;
+    const ranges = joined(this.#released);
     this.#released = [];
     for (const range of ranges) this.#give(range);
-    for (const range of ranges) await this.#punch(range);
+    // What lies behind everything in use is cut off in the end.
+    for (const range of ranges) if (range.offset < this.end) await this.#punch(range);
   }
 
   /** The same for any amount of space at once, of which the metadata was made durable before. */
@@ -120,4 +121,15 @@ export class SpaceAllocator {
     this.#end = Math.max(this.#end, place + count);
     return place;
   }
+}
+
+/** The ranges in file order, neighbours as one. */
+function joined(ranges: readonly ByteRange[]): ByteRange[] {
+  const result: ByteRange[] = [];
+  for (const { offset, length } of [...ranges].sort((a, b) => a.offset - b.offset)) {
+    const last = result.at(-1);
+    if (last && last.offset + last.length === offset) last.length += length;
+    else result.push({ offset, length });
+  }
+  return result;
 }
