@@ -190,13 +190,12 @@ export class TokenManager {
     try {
       const binding = this.#verified.get(token) ?? (await this.#verify(token));
       if (!binding) return ZERO;
-      const { record } = binding;
-      if (record.revoked) throw invalid('revoked');
+      if (binding.record.revoked) throw invalid('revoked');
       const now = this.#clock.now();
-      if (binding.pins === 0 && now > lifeEnd(binding)) throw expired(record, now);
+      if (binding.pins === 0 && now > lifeEnd(binding)) await this.#assertUsedElsewhere(binding, now);
       this.#assertUnchanged(binding);
       binding.lastUsed = now;
-      if (now - binding.stored > record.ttl / 4) await this.#touch(binding, now);
+      if (now - binding.stored > binding.record.ttl / 4) await this.#touch(binding, now);
       return binding.resolved;
     } catch (error) {
       throw await this.#counted(error);
@@ -444,6 +443,18 @@ export class TokenManager {
     const now = resolved.file.fingerprint();
     const same = mode === 'persistent' ? samePersistent : sameFingerprint;
     if (!now || !same(fingerprint, now)) throw sourceChanged(record, origin);
+  }
+
+  /** Of a token whose time seems to be over: others who use it keep it alive, and only the store knows. */
+  async #assertUsedElsewhere(binding: Binding, now: number): Promise<void> {
+    const stored = await this.#store.get(binding.record.id);
+    if (!stored || now > dueTime(stored.record)) throw expired(binding.record, now);
+    if (stored.record.revoked) {
+      binding.record.revoked = true;
+      throw stateOf(stored.record, now) === 'expired' ? expired(binding.record, now) : invalid('revoked');
+    }
+    binding.record = stored.record;
+    binding.revision = stored.revision;
   }
 
   /** Counts a refusal in the store; work does not depend on that. */

@@ -1,0 +1,219 @@
+/** Tokens that one manager binds and another uses: two processes over one store. */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { VhdkitError } from '../../../src/base/errors.js';
+import { systemRandom } from '../../../src/base/random.js';
+import type { DataKeeper } from '../../../src/io/data-keeper.js';
+import { nodeFileSystem } from '../../../src/io/node-file-system.js';
+import type { RandomAccessFile } from '../../../src/io/random-access-file.js';
+import { PersistentData } from '../../../src/offload/persistent-data.js';
+import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
+import { Token } from '../../../src/offload/token.js';
+import { TokenManager } from '../../../src/offload/token-manager.js';
+import { readThroughToken } from '../../../src/offload/token-reader.js';
+import { TokenSources } from '../../../src/offload/token-sources.js';
+import { makeTempFolder } from '../../support/tmp.js';
+
+let now = 0;
+let store: MemoryTokenStore;
+let folder: string;
+const clock = { now: () => now };
+const at = (name: string): string => path.join(folder, name);
+const vulnerable = { mode: 'change-vulnerable', ttl: 1000 } as const;
+const persistent = { mode: 'persistent', ttl: 1000 } as const;
+const whole = { offset: 0, length: 4096 };
+
+/** Keeps copies; what it does can be made to fail, as if the process had ended there. */
+class CopyingKeeper implements DataKeeper {
+  died = '';
+  placeFor(source: string, name: string): string {
+    return path.join(path.dirname(source), `kept-${name}`);
+  }
+  async keep(file: RandomAccessFile, place: string) {
+    writeFileSync(place, readFileSync(file.path));
+    this.#live('keep');
+    const copy = await nodeFileSystem.open(place);
+    const fingerprint = copy.fingerprint();
+    await copy.close();
+    if (!fingerprint) throw new Error('no fingerprint');
+    return { fingerprint, bytes: 4096 };
+  }
+  async share(from: string, to: string): Promise<void> {
+    const { linkSync } = await import('node:fs');
+    linkSync(from, to);
+    this.#live('share');
+  }
+  async release(place: string): Promise<void> {
+    const { rmSync } = await import('node:fs');
+    this.#live('release');
+    rmSync(place, { force: true });
+  }
+  /** A dead process does not clean up either. */
+  #live(step: string): void {
+    if (this.died === step) this.died = 'release';
+    else return;
+    throw new Error('died');
+  }
+}
+
+let keeper: CopyingKeeper;
+
+async function process(open = (name: string) => nodeFileSystem.open(name)): Promise<TokenManager> {
+  const sources = new TokenSources(open);
+  const data = new PersistentData(store, keeper);
+  return new TokenManager({
+    clock,
+    random: systemRandom,
+    store,
+    key: await store.key(),
+    sources,
+    persistent: data,
+  });
+}
+
+const copy = (token: Token): Token => new Token(token.toBytes());
+const kept = (): string[] => readdirSync(folder).filter((name) => name.startsWith('kept-'));
+
+async function bytesOf(manager: TokenManager, token: Token): Promise<string> {
+  const buffer = new Uint8Array(4);
+  await readThroughToken(manager, token, buffer, 0);
+  return Buffer.from(buffer).toString();
+}
+
+let file: RandomAccessFile;
+beforeEach(async () => {
+  now = 1e12;
+  store = new MemoryTokenStore();
+  keeper = new CopyingKeeper();
+  folder = makeTempFolder('sharing');
+  writeFileSync(at('a.img'), Buffer.alloc(4096, 'a'));
+  file = await nodeFileSystem.open(at('a.img'));
+  return () => file.close();
+});
+
+describe('a token of another process', () => {
+  it('is taken up, and every flipped bit of it is refused', async () => {
+    const { token } = await (await process()).bind(file, whole, vulnerable);
+    const other = await process();
+    expect(await bytesOf(other, copy(token))).toBe('aaaa');
+    const bytes = token.toBytes();
+    for (let bit = 0; bit < 4096; bit += 1) {
+      const flipped = Uint8Array.from(bytes);
+      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      await expect(other.resolve(new Token(flipped)), `bit ${bit}`).rejects.toMatchObject({
+        code: 'TOKEN_INVALID',
+      });
+    }
+    const { forged = 0, foreign = 0, malformed = 0 } = await store.refusals();
+    expect(forged + foreign + malformed).toBe(4096);
+    // The creator has 64 bits; a type or a length that is none is no token.
+    expect(foreign).toBe(64);
+    expect(malformed).toBeGreaterThan(0);
+  });
+
+  it('gives no rights: who can not open the data is refused, and nothing of the token is used up', async () => {
+    const { token } = await (await process()).bind(file, whole, vulnerable);
+    const barred = await process(async (name) => {
+      throw new VhdkitError('PERMISSION_DENIED', `no ${name}`);
+    });
+    await expect(barred.resolve(copy(token))).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+    expect(await store.refusals()).toEqual({ forbidden: 1 });
+    expect(await bytesOf(await process(), copy(token))).toBe('aaaa');
+  });
+
+  it('is not taken up without a word of what the data was', async () => {
+    const { token } = await (await process()).bind(file, whole, { mode: 'point-in-time', ttl: 0 });
+    await expect((await process()).resolve(copy(token))).rejects.toMatchObject({
+      code: 'TOKEN_INVALID',
+      context: { reason: 'bound elsewhere' },
+    });
+  });
+
+  it('that is revoked while it is used: the work finishes, no other begins', async () => {
+    const { token } = await (await process()).bind(file, whole, vulnerable);
+    const [worker, admin, late] = [await process(), await process(), await process()];
+    const mine = copy(token);
+    await worker.use(mine, async () => {
+      expect(await admin.revokeById((await admin.inspect(token)).record?.id ?? '', 'remember')).toBe(true);
+      await worker.keepPinned();
+      await worker.verifyUnchanged(mine);
+    });
+    const revoked = { code: 'TOKEN_INVALID', context: { reason: 'revoked' } };
+    await expect(late.resolve(copy(token))).rejects.toMatchObject(revoked);
+    now += 500;
+    await expect(worker.resolve(mine)).rejects.toMatchObject(revoked);
+  });
+
+  it('lives on while it is used anywhere, but not beyond its absolute time', async () => {
+    const bound = await (await process()).bind(file, whole, { ...vulnerable, expires: now + 2500 });
+    const [a, b] = [await process(), await process()];
+    for (const user of [a, b, a]) {
+      now += 700;
+      expect(await bytesOf(user, copy(bound.token))).toBe('aaaa');
+      expect(await b.reap()).toBe(0);
+    }
+    now += 401;
+    await expect((await process()).resolve(copy(bound.token))).rejects.toMatchObject({
+      code: 'TOKEN_EXPIRED',
+    });
+    await expect(a.resolve(copy(bound.token))).rejects.toMatchObject({ code: 'TOKEN_EXPIRED' });
+  });
+});
+
+describe('persistent tokens', () => {
+  it('show what was there, share what is kept, and give it back with the last of them', async () => {
+    const manager = await process();
+    const [one, two] = await manager.bindAll(file, [whole, { offset: 512, length: 512 }], persistent);
+    if (!one || !two) throw new Error('two tokens');
+    expect(kept()).toHaveLength(2);
+    writeFileSync(at('a.img'), Buffer.alloc(4096, 'b'));
+    expect(await bytesOf(await process(), copy(one.token))).toBe('aaaa');
+    await manager.revoke(one.token);
+    expect(await bytesOf(await process(), copy(two.token))).toBe('aaaa');
+    now += 1001;
+    expect(await (await process()).reap()).toBe(1);
+    expect(kept()).toEqual([]);
+    expect(await store.count()).toBe(0);
+  });
+
+  it('are refused when what was kept was changed or removed', async () => {
+    const manager = await process();
+    const { token } = await manager.bind(file, whole, persistent);
+    const place = at(kept()[0] ?? '');
+    writeFileSync(place, Buffer.alloc(4096, 'c'));
+    await expect((await process()).resolve(copy(token))).rejects.toMatchObject({ code: 'SOURCE_CHANGED' });
+    await keeper.release(place);
+    await expect((await process()).resolve(copy(token))).rejects.toMatchObject({
+      context: { reason: 'lost' },
+    });
+  });
+
+  it.each(['keep', 'share'])(
+    'a process that dies in %s leaves nothing that a sweep does not find',
+    async (step) => {
+      keeper.died = step;
+      await expect((await process()).bindAll(file, [whole, whole], persistent)).rejects.toThrow('died');
+      keeper.died = '';
+      expect(kept().length).toBeGreaterThan(0);
+      now += 1001;
+      await (await process()).reap();
+      expect(kept()).toEqual([]);
+      expect(await store.count()).toBe(0);
+    },
+  );
+
+  it('a process that dies while it gives back leaves the rest to the next', async () => {
+    const manager = await process();
+    const { token } = await manager.bind(file, whole, persistent);
+    now += 1001;
+    keeper.died = 'release';
+    await expect(manager.reap()).rejects.toThrow('died');
+    keeper.died = '';
+    expect(kept()).toHaveLength(1);
+    await expect((await process()).resolve(copy(token))).rejects.toMatchObject({ code: 'TOKEN_EXPIRED' });
+    await (await process()).reap();
+    expect(existsSync(at(kept()[0] ?? 'none'))).toBe(false);
+    expect(await store.count()).toBe(0);
+  });
+});
