@@ -46,5 +46,7 @@ export { PROFILES } from './operations/profiles/profiles.js';
 export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
 export { type RebaseOptions, type RebaseResult, rebase } from './operations/rebase.js';
+export { undoRepair } from './operations/repair/undo.js';
+export { repair } from './operations/repair.js';
 export { type ResizeOptions, type ResizeResult, resize } from './operations/resize.js';
 export { type WriteOptions, type WriteResult, write } from './operations/write.js';
