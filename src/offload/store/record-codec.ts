@@ -1,5 +1,6 @@
 /**
- * The one encoding of token records outside the process: a version byte, then JSON in UTF-8.
+ * The one encoding of token records outside the process: a version byte, then JSON in UTF-8, a list of what every
+ * record has with an object of what only some have at its end.
  *
  * Invariant: what decodes is a complete record with every field of its type and size; anything else is
  * `damaged`, or `newer-version` when a later vhdkit wrote it. Fields that this version does not know are
@@ -21,17 +22,29 @@ const FINGERPRINT_FIELDS = ['device', 'inode', 'size', 'mtime', 'ctime'] as cons
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** @throws INVALID record sizes as RangeError: the manager made them */
+/** @throws RangeError when the record is too long: the manager made it */
 export function encodeRecord(record: TokenRecord): Uint8Array {
-  const { id: _, random, fingerprint, ...rest } = record;
+  const { id: _, random, mode, path, offset, length, ttl, created, lastUsed, revoked, ...more } = record;
+  const { fingerprint, ...rest } = more;
   if (JSON.stringify(rest.labels ?? {}).length > MAX_LABEL_BYTES)
     throw new RangeError(`labels of a token take more than ${MAX_LABEL_BYTES} bytes`);
-  const plain = {
-    ...rest,
-    random: Buffer.from(random, 'hex').toString('base64'),
-    ...(fingerprint ? { fingerprint: FINGERPRINT_FIELDS.map((name) => String(fingerprint[name])) } : {}),
-  };
-  const text = encoder.encode(JSON.stringify(plain));
+  // A list, because a store may hold very many and processes map all of it.
+  const fields = [
+    Buffer.from(random, 'hex').toString('base64'),
+    mode,
+    path,
+    offset,
+    length,
+    ttl,
+    created,
+    lastUsed,
+    revoked,
+    {
+      ...(fingerprint ? { fingerprint: FINGERPRINT_FIELDS.map((name) => String(fingerprint[name])) } : {}),
+      ...rest,
+    },
+  ];
+  const text = encoder.encode(JSON.stringify(fields));
   if (text.length >= MAX_RECORD_BYTES) throw new RangeError(`a token record of ${text.length} bytes`);
   const bytes = new Uint8Array(text.length + 1);
   bytes[0] = RECORD_VERSION;
@@ -57,7 +70,7 @@ function parse(id: string, bytes: Uint8Array): TokenRecord | undefined {
   } catch {
     return undefined;
   }
-  return isObject(value) ? toRecord(id, value) : undefined;
+  return Array.isArray(value) && value.length === 10 ? toRecord(id, value) : undefined;
 }
 
 type Fields = Record<string, unknown>;
@@ -84,8 +97,8 @@ function optional(value: unknown, test: (value: unknown) => boolean): boolean {
 }
 
 /** Checks every field; the casts below say what was checked. */
-function toRecord(id: string, fields: Fields): TokenRecord | undefined {
-  const { random, mode, path, offset, length, ttl, created, lastUsed, revoked, ...more } = fields;
+function toRecord(id: string, fields: readonly unknown[]): TokenRecord | undefined {
+  const [random, mode, path, offset, length, ttl, created, lastUsed, revoked, more] = fields;
   const sound =
     isText(random) &&
     isText(mode) &&
@@ -96,7 +109,8 @@ function toRecord(id: string, fields: Fields): TokenRecord | undefined {
     isTime(ttl) &&
     isTime(created) &&
     isTime(lastUsed) &&
-    typeof revoked === 'boolean';
+    typeof revoked === 'boolean' &&
+    isObject(more);
   if (!sound || !optionalsSound(more)) return undefined;
   const { fingerprint, ...others } = more;
   const base = {
