@@ -49,4 +49,16 @@ export { type RebaseOptions, type RebaseResult, rebase } from './operations/reba
 export { undoRepair } from './operations/repair/undo.js';
 export { repair } from './operations/repair.js';
 export { type ResizeOptions, type ResizeResult, resize } from './operations/resize.js';
+export { openTokenBytes, type TokenBytes, type TokenCatOptions } from './operations/token/cat.js';
+export { readToken, type TokenReadOptions, type TokenReadResult } from './operations/token/read.js';
+export { revokeTokens, type TokenRevokeOptions, type TokenRevokeResult } from './operations/token/revoke.js';
+export {
+  listTokens,
+  showTokens,
+  type TokenListOptions,
+  type TokenListResult,
+  type TokenShowOptions,
+  type TokenShowResult,
+} from './operations/token/show.js';
+export { type TokenWriteOptions, type TokenWriteResult, writeToken } from './operations/token/write.js';
 export { type WriteOptions, type WriteResult, write } from './operations/write.js';
