@@ -12,6 +12,7 @@ import { VhdkitError } from '../base/errors.js';
 import type { DiskImage } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { openImage } from '../formats/registry.js';
+import { isRelocatable } from '../formats/relocatable-image.js';
 import { giveBack, survey } from './compact/give-back.js';
 import { fillBlocks, reserveFile } from './convert-in-place/reserve.js';
 import { shareIntoNewLayout } from './convert-in-place/share.js';
@@ -90,7 +91,10 @@ async function makeFixed(image: EditableImage, options: InPlaceOptions): Promise
 
 async function makeDynamic(image: EditableImage, options: InPlaceOptions): Promise<number> {
   await changeType(image, 'dynamic');
-  return (await giveBack(image, scanOptions(image, options))).zeros;
+  const { zeros } = await giveBack(image, scanOptions(image, options));
+  // Storage at the end of the file goes with the end.
+  if (isRelocatable(image)) await image.trim();
+  return zeros;
 }
 
 function scanOptions(image: DiskImage, { signal, progress, zeros }: InPlaceOptions) {
