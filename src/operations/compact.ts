@@ -14,6 +14,7 @@ import { Chain } from '../formats/chain.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { isRelocatable } from '../formats/relocatable-image.js';
 import type { DiskFreeSpace } from '../guestfs/free-space-map.js';
+import { NOTHING_MOVED } from './bytes-moved.js';
 import { assertNoChildren, findChildren } from './children.js';
 import { freeSpaceOf, storageOf } from './compact/facts.js';
 import { Forecast } from './compact/foresee.js';
@@ -61,8 +62,6 @@ export async function compact(host: Host, options: CompactOptions): Promise<Comp
     await opened.close();
   }
 }
-
-const NOTHING_MOVED = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 } as const;
 
 type Done = Pick<CompactResult, 'before' | 'after' | 'reclaimed' | 'volumes' | 'moved' | 'bytes'>;
 

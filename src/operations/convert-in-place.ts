@@ -13,6 +13,7 @@ import type { DiskImage } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { openImage } from '../formats/registry.js';
 import { isRelocatable } from '../formats/relocatable-image.js';
+import { NOTHING_MOVED } from './bytes-moved.js';
 import { giveBack, survey } from './compact/give-back.js';
 import { fillBlocks, reserveFile } from './convert-in-place/reserve.js';
 import { shareIntoNewLayout } from './convert-in-place/share.js';
@@ -34,8 +35,6 @@ function isRetypable(image: EditableImage): image is RetypableImage {
 }
 
 type Done = Pick<InPlaceResult, 'means' | 'after' | 'zerosGivenBack' | 'bytes'>;
-
-const NOTHING_MOVED = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 } as const;
 
 async function factsOf({ file }: DiskImage): Promise<FileFacts> {
   return { fileSize: file.size(), allocatedBytes: await file.allocatedBytes() };

@@ -17,7 +17,7 @@ import { isRelocatable, type RelocatableImage } from '../formats/relocatable-ima
 import { countPhysicalExtents } from '../io/file-extents.js';
 import type { SessionOptions } from '../offload/transfer-session.js';
 import type { BytesMoved } from '../offload/transfer-types.js';
-import { add } from './convert/move.js';
+import { add, NOTHING_MOVED } from './bytes-moved.js';
 import { assertHasHostLayout, type HostLayout, layOutAnew } from './defrag/host-layout.js';
 import { openForEditing } from './editing.js';
 import type { Host, ProgressSink } from './host.js';
@@ -70,7 +70,6 @@ export interface DefragResult {
 
 /** What a round may hold: bounds the space needed behind the image, and the wait for Ctrl-C. */
 const LIMITS = { bytes: GiB, moves: 256 };
-const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
 
 function arrangement(image: EditableImage, layout: ImageLayout): Arrangement {
   const hostExtents = countPhysicalExtents(image.file);
@@ -129,7 +128,7 @@ async function runRounds(
   options: DefragOptions,
   session: SessionOptions,
 ): Promise<Outcome> {
-  const outcome: Outcome = { moved: { units: 0, bytes: 0 }, bytes: NOTHING };
+  const outcome: Outcome = { moved: { units: 0, bytes: 0 }, bytes: NOTHING_MOVED };
   const total = plan.bytesLeft();
   for (;;) {
     throwIfAborted(options.signal, 'defragment');
@@ -168,7 +167,7 @@ async function rearrange(
     const fragmentation = { percent: 0, extents: units.count > 0 ? 1 : 0 };
     return {
       moved: { units: plan.left, bytes: plan.bytesLeft() },
-      bytes: NOTHING,
+      bytes: NOTHING_MOVED,
       after: { ...before, fragmentation, payloadAlignment: before.payloadAlignment && alignment },
     };
   }
@@ -195,7 +194,7 @@ async function tryToLayOutAnew(
   } catch (error) {
     if (!isVhdkitError(error) || (error.code !== 'NO_SPACE' && error.code !== 'UNSUPPORTED')) throw error;
     const extents = countPhysicalExtents(image.file) ?? 0;
-    return { replaced: false, reason: error.message, extents, bytes: NOTHING };
+    return { replaced: false, reason: error.message, extents, bytes: NOTHING_MOVED };
   }
 }
 
@@ -212,7 +211,7 @@ export async function defrag(host: Host, options: DefragOptions): Promise<Defrag
     const before = arrangement(image, await image.layout());
     const rearranged =
       options.host && !isRelocatable(image)
-        ? { moved: { units: 0, bytes: 0 }, bytes: NOTHING, after: before }
+        ? { moved: { units: 0, bytes: 0 }, bytes: NOTHING_MOVED, after: before }
         : await rearrange(host, assertRelocatable(image, 'defragment'), before, options);
     const hostLayout =
       options.host && !options.dryRun ? await tryToLayOutAnew(host, image, options) : undefined;

@@ -10,7 +10,7 @@ export interface Fragmentation {
   extents: number;
 }
 
-export function fragmentation(layout: ImageLayout): Fragmentation {
+export function fragmentation(layout: Pick<ImageLayout, 'allocatedBlocks' | 'extents'>): Fragmentation {
   const joints = layout.allocatedBlocks - 1;
   const percent = joints > 0 ? Math.round(((layout.extents - 1) / joints) * 1000) / 10 : 0;
   return { percent, extents: layout.extents };

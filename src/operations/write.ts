@@ -12,6 +12,7 @@ import { dirname } from 'node:path';
 import { KiB } from '../base/bytes.js';
 import { isVhdkitError, throwIfAborted, VhdkitError } from '../base/errors.js';
 import { nonZeroRuns } from '../base/zeros.js';
+import { putBytes } from '../block/put-bytes.js';
 import type { FormatId, ImageType } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { assertNoChildren, findChildren } from './children.js';
@@ -202,7 +203,7 @@ class Pour {
     const { top, chain } = this.#opened;
     const whole = await wholeSectors(chain, window, top.logicalSectorSize);
     if (this.#options.zeros === 'scan') await putSparsely(top, whole);
-    else await putBytes(top, whole.offset, whole.bytes);
+    else await putSectors(top, whole.offset, whole.bytes);
     this.#written += window.bytes.length;
     if (this.#expected !== undefined) this.#options.progress?.update(this.#written, this.#expected);
   }
@@ -252,20 +253,9 @@ class Pour {
 }
 
 /** Puts bytes of whole sectors onto the disk. */
-async function putBytes(image: EditableImage, offset: number, bytes: Uint8Array): Promise<void> {
+async function putSectors(image: EditableImage, offset: number, bytes: Uint8Array): Promise<void> {
   if (bytes.length === 0) return;
-  const prepared = await image.prepareWrite(offset, bytes.length);
-  try {
-    for (const place of prepared.places) {
-      const at = place.offset - offset;
-      await place.file.write(bytes.subarray(at, at + place.length), place.fileOffset);
-    }
-  } catch (error) {
-    await prepared.abort().catch(() => undefined);
-    throw error;
-  }
-  await prepared.commit();
-  for (const { file, fileOffset, length } of prepared.places) {
+  for (const { file, fileOffset, length } of await putBytes(image, offset, bytes)) {
     if (length >= LONG_WRITE) await file.writeBehind?.(fileOffset, length);
   }
 }
@@ -275,7 +265,7 @@ async function putSparsely(image: EditableImage, { offset, bytes }: Window): Pro
   let done = 0;
   for (const { start, end } of nonZeroRuns(bytes, ZERO_CHUNK)) {
     if (start > done) await image.zero(offset + done, start - done);
-    await putBytes(image, offset + start, bytes.subarray(start, end));
+    await putSectors(image, offset + start, bytes.subarray(start, end));
     done = end;
   }
   if (done < bytes.length) await image.zero(offset + done, bytes.length - done);

@@ -97,7 +97,7 @@ function without(range: ByteRange, used: readonly ByteRange[]): ByteRange[] {
 }
 
 /** What of an extent has storage: the rest are holes of the file. */
-function* storedPieces(extent: DataExtent): Generator<DataExtent> {
+export function* storedPieces(extent: DataExtent): Generator<DataExtent> {
   const { file, fileOffset } = extent;
   const end = fileOffset + extent.length;
   for (let data = file.nextData(fileOffset, end); data; data = file.nextData(data.offset + data.length, end))

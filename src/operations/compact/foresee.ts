@@ -5,10 +5,11 @@
  */
 import type { EditableImage } from '../../formats/editable-image.js';
 import { isRelocatable, type RelocatableImage, type StoredUnit } from '../../formats/relocatable-image.js';
+import { fragmentation } from '../layout-facts.js';
 import { fillPlan } from '../rearrange/fill-plan.js';
 import { Occupancy } from '../rearrange/occupancy.js';
 import { type Ground, UnitTable } from '../rearrange/unit-table.js';
-import type { Decision } from './decide.js';
+import { type Decision, storedPieces } from './decide.js';
 import type { StorageFacts } from './types.js';
 
 export interface Foreseen {
@@ -29,15 +30,7 @@ export class Forecast {
 
   /** Notes what would be given back. */
   note({ action, parts }: Decision): void {
-    for (const { file, fileOffset, length } of parts) {
-      const end = fileOffset + length;
-      for (
-        let data = file.nextData(fileOffset, end);
-        data;
-        data = file.nextData(data.offset + data.length, end)
-      )
-        this.#storage += data.length;
-    }
+    for (const part of parts) for (const { length } of storedPieces(part)) this.#storage += length;
     const [first] = parts;
     if (action !== 'hollow' && first) this.#places.push(first.fileOffset);
   }
@@ -95,9 +88,7 @@ class PayloadRows {
       if (units.offset(row) !== expected) extents += 1;
       expected = ground.placeFrom(units.end(row));
     }
-    const joints = this.count - 1;
-    const percent = joints > 0 ? Math.round(((extents - 1) / joints) * 1000) / 10 : 0;
-    return { percent, extents };
+    return fragmentation({ allocatedBlocks: this.count, extents });
   }
 }
 

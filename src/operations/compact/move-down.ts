@@ -9,7 +9,7 @@ import { throwIfAborted } from '../../base/errors.js';
 import type { RelocatableImage } from '../../formats/relocatable-image.js';
 import type { SessionOptions } from '../../offload/transfer-session.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
-import { add } from '../convert/move.js';
+import { add, NOTHING_MOVED } from '../bytes-moved.js';
 import type { ProgressSink } from '../host.js';
 import { dropAnchors } from '../rearrange/anchors.js';
 import { fillPlan } from '../rearrange/fill-plan.js';
@@ -48,7 +48,7 @@ export async function moveDown(image: RelocatableImage, options: MoveDownOptions
   const result: MovedDown = {
     units: 0,
     length: 0,
-    bytes: { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 },
+    bytes: NOTHING_MOVED,
     cut: 0,
   };
   const total = moves.reduce((sum, { row }) => sum + units.length(row), 0);

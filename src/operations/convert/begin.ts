@@ -8,6 +8,7 @@ import { isVhdkitError } from '../../base/errors.js';
 import type { CreateImageOptions, DiskImage, FormatId } from '../../formats/disk-image.js';
 import { createImage, resumeImage } from '../../formats/registry.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
+import { NOTHING_MOVED } from '../bytes-moved.js';
 import type { OpenTarget } from '../target.js';
 import { decodeJournal, encodeJournal, type Journal, objection, type SourceIdentity } from './journal.js';
 
@@ -19,8 +20,6 @@ export interface Beginning {
   /** Why an interrupted run could not be continued. */
   reason?: string;
 }
-
-const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
 
 export interface BeginParts {
   target: OpenTarget;
@@ -59,5 +58,5 @@ export async function begin(parts: BeginParts): Promise<Beginning> {
     await resumable.restart();
   }
   const image = await createImage(target.file, to, options);
-  return { image, position: 0, bytes: NOTHING, ...(reason === undefined ? {} : { reason }) };
+  return { image, position: 0, bytes: NOTHING_MOVED, ...(reason === undefined ? {} : { reason }) };
 }

@@ -11,6 +11,7 @@ import { type Extent, walkExtents } from '../../block/extent.js';
 import type { DiskImage } from '../../formats/disk-image.js';
 import { type SessionOptions, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
+import { add } from '../bytes-moved.js';
 
 /** Longest range handed over at once: bounds the wait for progress, cancellation and checkpoints. */
 export const MAX_REQUEST = 256 * MiB;
@@ -31,15 +32,6 @@ export interface MoveParts {
   interval: number;
   /** Called after a slice when it is time; everything in front of `position` is durable then. */
   checkpoint?: (position: number, bytes: BytesMoved) => Promise<void>;
-}
-
-export function add(a: BytesMoved, b: BytesMoved): BytesMoved {
-  return {
-    shared: a.shared + b.shared,
-    kernelCopied: a.kernelCopied + b.kernelCopied,
-    buffered: a.buffered + b.buffered,
-    zeroed: a.zeroed + b.zeroed,
-  };
 }
 
 /** Takes extents from a walk until time is up; remembers how far it came. */

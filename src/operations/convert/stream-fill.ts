@@ -8,6 +8,7 @@ import { KiB, MiB } from '../../base/bytes.js';
 import { throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { nonZeroRuns } from '../../base/zeros.js';
 import type { PreparedWrite } from '../../block/extent.js';
+import { putBytes } from '../../block/put-bytes.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { TransferTarget } from '../../offload/transfer-types.js';
 
@@ -122,7 +123,7 @@ export async function fill(
     let done = 0;
     for (const { start, end } of nonZeroRuns(block, ZERO_CHUNK)) {
       await clear(target, offset + done, start - done);
-      await put(target, block.subarray(start, end), offset + start);
+      await putBytes(target, offset + start, block.subarray(start, end));
       written += end - start;
       done = end;
     }
@@ -141,20 +142,6 @@ export function plainTarget(file: RandomAccessFile): TransferTarget {
       return { places, commit: async () => {}, abort: async () => {} };
     },
   };
-}
-
-async function put(target: TransferTarget, bytes: Uint8Array, offset: number): Promise<void> {
-  const prepared = await target.prepareWrite(offset, bytes.length);
-  try {
-    for (const place of prepared.places) {
-      const at = place.offset - offset;
-      await place.file.write(bytes.subarray(at, at + place.length), place.fileOffset);
-    }
-  } catch (error) {
-    await prepared.abort().catch(() => undefined);
-    throw error;
-  }
-  await prepared.commit();
 }
 
 async function clear(target: TransferTarget, offset: number, length: number): Promise<void> {

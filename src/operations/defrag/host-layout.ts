@@ -16,6 +16,7 @@ import { countPhysicalExtents, storageRanges } from '../../io/file-extents.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
+import { NOTHING_MOVED } from '../bytes-moved.js';
 import type { Host, ProgressSink } from '../host.js';
 import { fileAsTarget } from '../rearrange/mover.js';
 import { type MovingOptions, sessionFor } from '../session.js';
@@ -35,7 +36,6 @@ export interface HostLayout {
 }
 
 const PIECE = 64 * MiB;
-const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
 
 /**
  * @throws UNSUPPORTED for devices, and where the file system does not say how a file lies
@@ -92,7 +92,12 @@ export async function layOutAnew(
 ): Promise<HostLayout> {
   assertHasHostLayout(file);
   const before = countPhysicalExtents(file) ?? 0;
-  const stay = (reason: string): HostLayout => ({ replaced: false, reason, extents: before, bytes: NOTHING });
+  const stay = (reason: string): HostLayout => ({
+    replaced: false,
+    reason,
+    extents: before,
+    bytes: NOTHING_MOVED,
+  });
   if (before <= 1) return stay('the file is in one piece');
   const { signal, rate, progress } = options;
   const pending = await host.fileSystem.createPending(file.path, { overwrite: true, like: true });

@@ -13,7 +13,7 @@ import type { Chain } from '../../formats/chain.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { forecast, type SessionOptions, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved, TransferTarget } from '../../offload/transfer-types.js';
-import { add } from '../convert/move.js';
+import { add, NOTHING_MOVED } from '../bytes-moved.js';
 import type { ProgressSink } from '../host.js';
 import { type Load, mergeRuns } from './runs.js';
 import { WholeFiles } from './whole-file.js';
@@ -109,7 +109,7 @@ async function moveData(parts: MergeParts): Promise<BytesMoved> {
   const { onProgress } = reports;
   const into = transferTarget(target);
   const walk = dataOf(merged);
-  let bytes: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
+  let bytes: BytesMoved = NOTHING_MOVED;
   let finished = false;
   let base = 0;
   onProgress?.(0);

@@ -19,6 +19,7 @@ import { sameFile } from '../../io/file-system.js';
 import type { FileFingerprint } from '../../io/random-access-file.js';
 import { type SessionOptions, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved } from '../../offload/transfer-types.js';
+import { NOTHING_MOVED } from '../bytes-moved.js';
 import { assertNotHeld, type EditableChain, openEditableChain } from '../editable-chain.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
@@ -32,8 +33,6 @@ const STEP = 16 * MiB;
 /** What is pulled at once, whichever is reached first; comparing waits meanwhile. */
 const BATCH_BYTES = 256 * MiB;
 const BATCH_EXTENTS = 4096;
-
-const NOTHING: BytesMoved = { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 };
 
 type Options = RebaseOptions & { parent: string };
 
@@ -177,7 +176,7 @@ class Pull {
   #batch: Extent[] = [];
   #batchBytes = 0;
   pulled = 0;
-  bytes: BytesMoved = NOTHING;
+  bytes: BytesMoved = NOTHING_MOVED;
 
   constructor(host: Host, { top, chain }: EditableChain, target: Chain, options: Options) {
     const { signal } = options;
@@ -208,7 +207,7 @@ class Pull {
       await this.#carry();
     } catch (error) {
       // What was pulled need not be pulled again.
-      if (this.bytes !== NOTHING) await this.#child.flush().catch(() => undefined);
+      if (this.bytes !== NOTHING_MOVED) await this.#child.flush().catch(() => undefined);
       throw dryRun ? error : withAgainHint(error);
     }
   }

@@ -14,6 +14,7 @@ import type { Finding } from '../../formats/finding.js';
 import { firstChoice, parentBaseName } from '../../formats/parent-path.js';
 import { openImage } from '../../formats/registry.js';
 import { type FileSystem, sameFile } from '../../io/file-system.js';
+import { NOTHING_MOVED } from '../bytes-moved.js';
 import { openForEditing } from '../editing.js';
 import type { Host } from '../host.js';
 import { parentLinkTo } from '../parent-link.js';
@@ -50,7 +51,7 @@ export async function relink(host: Host, options: RebaseOptions): Promise<Rebase
         idMatched,
         compared: 0,
         pulled: 0,
-        bytes: { shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0 },
+        bytes: NOTHING_MOVED,
         warnings: [...(idMatched ? [] : [ignored(child, parent)]), ...remarks(child, parent)],
         elapsedMs: host.clock.now() - started,
         dryRun,
