@@ -6,46 +6,21 @@
  */
 import { assert } from '../../base/assert.js';
 import { VhdkitError } from '../../base/errors.js';
-import { guidFromBytes, NIL_GUID } from '../../base/guid.js';
 import type { Extent, Place, PreparedWrite } from '../../block/extent.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { ImageLayout, ImageType, ParentLink } from '../disk-image.js';
+import type { ImageLayout, ParentLink } from '../disk-image.js';
 import type { EditableImage, NewParentLink, ResizeOptions } from '../editable-image.js';
 import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 import { SECTOR_BYTES } from './dynamic-header.js';
 import { openVhd } from './open.js';
-import type { VhdStructures } from './structures.js';
 import { Turns } from './turns.js';
-import { creatorName } from './vhd-image.js';
+import { VhdFacts } from './vhd-facts.js';
 
-export abstract class EditableVhd implements EditableImage {
-  readonly format = 'vhd';
-  readonly type: ImageType;
-  readonly file: RandomAccessFile;
-  readonly logicalSectorSize = 512;
-  readonly physicalSectorSize = 512;
-  readonly id: string | undefined;
-  readonly linkId: string | undefined;
-  readonly creator: string | undefined;
-  readonly log = 'none';
-  readonly warnings: readonly Finding[];
-  readonly unwrittenIsZero = false;
+export abstract class EditableVhd extends VhdFacts implements EditableImage {
   abstract readonly virtualSize: number;
   abstract readonly blockSize: number | undefined;
   abstract readonly parentLink: ParentLink | undefined;
   readonly #turns = new Turns();
-
-  constructor(structures: VhdStructures) {
-    const { file, type, footer, warnings } = structures;
-    this.file = file;
-    this.type = type;
-    const id = guidFromBytes(footer.uniqueId);
-    this.id = id === NIL_GUID ? undefined : id;
-    this.linkId = this.id;
-    this.creator = creatorName(footer.creatorApplication);
-    this.warnings = warnings;
-  }
 
   abstract locate(offset: number, length: number): Promise<Extent[]>;
   abstract layout(): Promise<ImageLayout>;

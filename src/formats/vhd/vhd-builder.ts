@@ -11,7 +11,7 @@ import type { DiskImage, ImageLayout, ImageType } from '../disk-image.js';
 import type { Finding } from '../finding.js';
 import type { VhdFooter } from './footer.js';
 import { openVhd } from './open.js';
-import { creatorName } from './vhd-image.js';
+import { creatorName } from './vhd-facts.js';
 
 export abstract class VhdBuilder implements DiskImage {
   readonly format = 'vhd';
