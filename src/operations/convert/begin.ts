@@ -34,9 +34,10 @@ async function takeUp(parts: BeginParts, journal: Journal | undefined): Promise<
   const now = { sources, settings, virtualSize: options.virtualSize, fileSize: target.file.size() };
   const against = objection(journal, now);
   if (against !== undefined || !journal) return against ?? 'there is no journal';
-  // Taking it up cuts off what its tables do not name: a run that is killed after that leaves a shorter file,
-  // which is no damage. Images of fixed length stay as long as they are.
-  if (options.type !== 'fixed') await target.resumable?.record(encodeJournal({ ...journal, fileSize: 0 }));
+  // Taking it up cuts off what its tables do not name, and behind a fixed VHD the footer that the last
+  // checkpoint wrote: a run that is killed after that leaves a shorter file, which is no damage.
+  const kept = options.type === 'fixed' ? Math.min(journal.fileSize, options.virtualSize) : 0;
+  await target.resumable?.record(encodeJournal({ ...journal, fileSize: kept }));
   try {
     const image = await resumeImage(target.file, to, options);
     return { image, position: journal.position, bytes: journal.bytes };

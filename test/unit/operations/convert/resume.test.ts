@@ -119,10 +119,16 @@ describe('a conversion that fails', () => {
     expect(resumed?.reason).toBeUndefined();
   });
 
-  it.each(['vhd', 'vhdx'] as const)('goes on after a second run that came to nothing (%s)', async (to) => {
+  it.each([
+    { to: 'raw', type: 'fixed' },
+    { to: 'vhd', type: 'dynamic' },
+    { to: 'vhd', type: 'fixed' },
+    { to: 'vhdx', type: 'dynamic' },
+    { to: 'vhdx', type: 'fixed' },
+  ] as const)('goes on after a second run that came to nothing ($to, $type)', async ({ to, type }) => {
     const s = await setting();
     const target = path.join(s.folder, `target.${to}`);
-    const again = { ...s, target, options: { ...s.options, target, to } };
+    const again = { ...s, target, options: { ...s.options, target, to, type } };
     await failHalfWay(again);
     // Taken up, and cut off behind what its tables name, but no checkpoint was reached.
     await expect(
