@@ -10,22 +10,26 @@
  *
  * A revoked token can't be resolved any more, by anybody who has not begun to use it; whoever has pinned
  * it may finish. Refused tokens are counted in the store, by reason.
- *
- * Limits: a change that restores size and both times, or that falls into the same tick of the file
- * system's clock as the binding, can't be noticed.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { isVhdkitError } from '../base/errors.js';
 import type { RandomSource } from '../base/random.js';
-import type { ByteRange, FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
+import type { ByteRange, RandomAccessFile } from '../io/random-access-file.js';
 import { clipToFile, takeFingerprint } from './bind-checks.js';
 import type { BoundToken, OffloadReadOptions } from './offload-provider.js';
-import { type PersistentData, persistentUnsupported, samePersistent } from './persistent-data.js';
+import { type PersistentData, persistentUnsupported } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
 import { dueTime, type TokenRecord, type TokenStore } from './store/token-store.js';
-import type { Token, TokenMode } from './token.js';
+import type { Token } from './token.js';
+import {
+  type Binding,
+  type BindingOrigin,
+  lifeEnd,
+  makeBinding,
+  type ResolvedToken,
+} from './token-binding.js';
 import {
   CREATOR_ID_BYTES,
   creatorOf,
@@ -36,9 +40,12 @@ import {
   type TokenFields,
   ZERO_TOKEN,
 } from './token-codec.js';
-import { expired, invalid, refusalReason, sourceChanged } from './token-refusal.js';
+import { type Afterwards, TokenEndings } from './token-endings.js';
+import { assertUnchanged } from './token-fingerprint.js';
+import { expired, invalid, refusalReason } from './token-refusal.js';
+import { hex, sameSecret, unhex } from './token-secrets.js';
 import type { TokenSources } from './token-sources.js';
-import { ENDED, stateOf, type TokenStanding } from './token-standing.js';
+import { stateOf, type TokenStanding } from './token-standing.js';
 
 const DEFAULT_TTL = 60_000;
 const MAX_TTL = 24 * 3_600_000;
@@ -69,57 +76,9 @@ export interface BindOptions extends OffloadReadOptions {
   path?: string;
 }
 
-/** What a token stands for: a range of an open file, or zeros without end. */
-export type ResolvedToken =
-  | { kind: 'zero' }
-  | { kind: 'data'; file: RandomAccessFile; offset: number; length: number; mode: TokenMode };
-
-type ResolvedData = Extract<ResolvedToken, { kind: 'data' }>;
-
-/** A token that this process bound, or took up from the store. */
-interface Binding {
-  record: TokenRecord;
-  revision: number;
-  random: Uint8Array;
-  resolved: ResolvedData;
-  lastUsed: number;
-  /** When `lastUsed` last went to the store. */
-  stored: number;
-  pins: number;
-  origin: 'bound here' | 'bound elsewhere';
-}
+export type { ResolvedToken } from './token-binding.js';
 
 const ZERO: ResolvedToken = { kind: 'zero' };
-
-function sameFingerprint(a: FileFingerprint, b: FileFingerprint): boolean {
-  return (
-    a.mtime === b.mtime &&
-    a.ctime === b.ctime &&
-    a.size === b.size &&
-    a.inode === b.inode &&
-    a.device === b.device
-  );
-}
-
-/** Compares in constant time. */
-function sameSecret(stored: string, given: Uint8Array): boolean {
-  const known = unhex(stored);
-  return known.length === given.length && timingSafeEqual(known, given);
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
-}
-
-function unhex(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text, 'hex'));
-}
-
-/** When a token's life ends if it is not used any more. */
-function lifeEnd({ record, lastUsed }: Binding): number {
-  const { ttl, expires } = record;
-  return expires === undefined ? lastUsed + ttl : Math.min(lastUsed + ttl, expires);
-}
 
 export class TokenManager {
   readonly #clock: Clock;
@@ -131,6 +90,7 @@ export class TokenManager {
   readonly #creator: Uint8Array;
   readonly #sources: TokenSources | undefined;
   readonly #persistent: PersistentData | undefined;
+  readonly #endings: TokenEndings;
   readonly #bindings = new Map<string, Binding>();
   readonly #verified = new WeakMap<Token, Binding>();
 
@@ -144,6 +104,7 @@ export class TokenManager {
     this.#creator = options.key ? creatorOf(options.key) : options.random.bytes(CREATOR_ID_BYTES);
     this.#sources = options.sources;
     this.#persistent = options.persistent;
+    this.#endings = new TokenEndings(this.#store, this.#persistent);
   }
 
   /**
@@ -193,7 +154,7 @@ export class TokenManager {
       if (binding.record.revoked) throw invalid('revoked');
       const now = this.#clock.now();
       if (binding.pins === 0 && now > lifeEnd(binding)) await this.#assertUsedElsewhere(binding, now);
-      this.#assertUnchanged(binding);
+      assertUnchanged(binding);
       binding.lastUsed = now;
       if (now - binding.stored > binding.record.ttl / 4) await this.#touch(binding, now);
       return binding.resolved;
@@ -234,7 +195,7 @@ export class TokenManager {
    */
   async verifyUnchanged(token: Token): Promise<void> {
     const binding = this.#verified.get(token);
-    if (binding && binding.pins > 0) this.#assertUnchanged(binding);
+    if (binding && binding.pins > 0) assertUnchanged(binding);
     else await this.resolve(token);
   }
 
@@ -278,18 +239,8 @@ export class TokenManager {
    * was kept for it. `remember`: the store says "revoked" of it, not "unknown", until its time is over.
    * Returns false when nothing is bound to the id.
    */
-  async revokeById(id: string, afterwards: 'remember' | 'forget'): Promise<boolean> {
-    for (;;) {
-      const stored = await this.#store.get(id);
-      if (!stored) return false;
-      const { record } = stored;
-      const revision = await this.#store.update({ ...record, revoked: true }, stored.revision);
-      // Somebody was faster: what he did is looked at first.
-      if (revision === undefined) continue;
-      await this.#persistent?.release(record);
-      if (afterwards === 'forget') await this.#store.delete(id, revision);
-      return !record.revoked;
-    }
+  async revokeById(id: string, afterwards: Afterwards): Promise<boolean> {
+    return this.#endings.revoke(id, afterwards);
   }
 
   /**
@@ -298,26 +249,11 @@ export class TokenManager {
    */
   async reap(rememberFor = 0): Promise<number> {
     const now = this.#clock.now();
-    let count = 0;
-    // Due are those whose time ended before this moment.
-    for await (const { record, revision } of this.#store.list({ dueBy: now - 1 })) {
-      const binding = this.#bindings.get(record.id);
-      if (binding && (binding.pins > 0 || now <= lifeEnd(binding))) continue;
-      if (await this.#end(record, revision, now <= dueTime(record) + rememberFor)) count += 1;
-      this.#bindings.delete(record.id);
-    }
-    return count;
-  }
-
-  /** Ends the life of a record if it still is what was seen. False when it was not, or had ended before. */
-  async #end(record: TokenRecord, revision: number, remember: boolean): Promise<boolean> {
-    if (!remember && record.keptPath === undefined) return this.#store.delete(record.id, revision);
-    let current: number | undefined = revision;
-    // In this order a crash leaves a record that says what is to be removed.
-    if (!record.revoked) current = await this.#store.update({ ...record, ...ENDED }, revision);
-    if (current === undefined) return false;
-    await this.#persistent?.release(record);
-    return remember ? !record.revoked : this.#store.delete(record.id, current);
+    const inUse = (id: string): boolean => {
+      const binding = this.#bindings.get(id);
+      return binding !== undefined && (binding.pins > 0 || now <= lifeEnd(binding));
+    };
+    return this.#endings.reap(now, rememberFor, inUse, (id) => this.#bindings.delete(id));
   }
 
   #newRecord(
@@ -387,24 +323,8 @@ export class TokenManager {
     throw new BugError('the random source repeats itself');
   }
 
-  #remember(
-    record: TokenRecord,
-    revision: number,
-    file: RandomAccessFile,
-    origin: Binding['origin'],
-  ): Binding {
-    const { offset, length, mode, lastUsed } = record;
-    const binding: Binding = {
-      record,
-      revision,
-      random: unhex(record.random),
-      resolved: { kind: 'data', file, offset, length, mode },
-      origin,
-      lastUsed,
-      // What others bound is in use from now on, and they are to know it.
-      stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
-      pins: 0,
-    };
+  #remember(record: TokenRecord, revision: number, file: RandomAccessFile, origin: BindingOrigin): Binding {
+    const binding = makeBinding(record, revision, file, origin);
     this.#bindings.set(record.id, binding);
     return binding;
   }
@@ -435,14 +355,6 @@ export class TokenManager {
     if (!this.#sources) throw invalid('bound elsewhere');
     const file = await this.#sources.open(record);
     return this.#remember(record, revision, file, 'bound elsewhere');
-  }
-
-  #assertUnchanged({ record, resolved, origin }: Binding): void {
-    const { fingerprint, mode } = record;
-    if (!fingerprint) return;
-    const now = resolved.file.fingerprint();
-    const same = mode === 'persistent' ? samePersistent : sameFingerprint;
-    if (!now || !same(fingerprint, now)) throw sourceChanged(record, origin);
   }
 
   /** Of a token whose time seems to be over: others who use it keep it alive, and only the store knows. */

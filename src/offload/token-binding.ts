@@ -1,0 +1,58 @@
+/**
+ * What a manager knows of a token while it lives here: the record, the open file, who uses it.
+ *
+ * Invariant: `resolved` never changes; a record and its revision are what the store had when it was last asked.
+ * Not here: when bindings are made, checked or given up (the manager).
+ */
+import type { RandomAccessFile } from '../io/random-access-file.js';
+import type { TokenRecord } from './store/token-store.js';
+import type { TokenMode } from './token.js';
+import { unhex } from './token-secrets.js';
+
+/** What a token stands for: a range of an open file, or zeros without end. */
+export type ResolvedToken =
+  | { kind: 'zero' }
+  | { kind: 'data'; file: RandomAccessFile; offset: number; length: number; mode: TokenMode };
+
+export type ResolvedData = Extract<ResolvedToken, { kind: 'data' }>;
+
+export type BindingOrigin = 'bound here' | 'bound elsewhere';
+
+/** A token that this process bound, or took up from the store. */
+export interface Binding {
+  record: TokenRecord;
+  revision: number;
+  random: Uint8Array;
+  resolved: ResolvedData;
+  lastUsed: number;
+  /** When `lastUsed` last went to the store. */
+  stored: number;
+  pins: number;
+  origin: BindingOrigin;
+}
+
+export function makeBinding(
+  record: TokenRecord,
+  revision: number,
+  file: RandomAccessFile,
+  origin: BindingOrigin,
+): Binding {
+  const { offset, length, mode, lastUsed } = record;
+  return {
+    record,
+    revision,
+    random: unhex(record.random),
+    resolved: { kind: 'data', file, offset, length, mode },
+    origin,
+    lastUsed,
+    // What others bound is in use from now on, and they are to know it.
+    stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
+    pins: 0,
+  };
+}
+
+/** When a token's life ends if it is not used any more. */
+export function lifeEnd({ record, lastUsed }: Binding): number {
+  const { ttl, expires } = record;
+  return expires === undefined ? lastUsed + ttl : Math.min(lastUsed + ttl, expires);
+}
