@@ -1,72 +1,82 @@
 /**
  * CRC-32C (Castagnoli), reflected polynomial 0x82F63B78, as VHDX uses it.
  *
- * Eight table lookups per eight bytes ("slicing by 8"): 64 KiB tables take well under a millisecond, so
- * no native code is needed.
+ * Sixteen table lookups per sixteen bytes ("slicing by 16"), taken from the bytes as 32-bit words: one flat
+ * table of 16 KiB that is built in well under a millisecond, and more than a gigabyte per second, so that no
+ * native code is needed. Not the polynomial of zip and of `zlib.crc32`.
  */
 
 const POLYNOMIAL = 0x82f63b78;
+const SLICES = 16;
 
-function buildTables(): Uint32Array[] {
-  const tables: Uint32Array[] = [];
-  for (let slice = 0; slice < 8; slice += 1) tables.push(new Uint32Array(256));
-  const first = tables[0] as Uint32Array;
+/** Row `s` of 256 entries: the remainder of a byte with `s` zero bytes behind it. */
+function buildTable(): Int32Array {
+  const table = new Int32Array(SLICES * 256);
   for (let value = 0; value < 256; value += 1) {
     let crc = value;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1;
-    first[value] = crc >>> 0;
+    table[value] = crc;
   }
-  for (let slice = 1; slice < 8; slice += 1) {
-    const previous = tables[slice - 1] as Uint32Array;
-    const table = tables[slice] as Uint32Array;
-    for (let value = 0; value < 256; value += 1) {
-      const crc = previous[value] as number;
-      table[value] = ((crc >>> 8) ^ (first[crc & 0xff] as number)) >>> 0;
-    }
+  for (let at = 256; at < table.length; at += 1) {
+    const previous = table[at - 256] as number;
+    table[at] = (previous >>> 8) ^ (table[previous & 0xff] as number);
   }
-  return tables;
+  return table;
 }
 
-let tables: Uint32Array[] | undefined;
+let built: Int32Array | undefined;
+
+const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+/** One byte after the other; in and out is the running remainder. */
+function byBytes(table: Int32Array, bytes: Uint8Array, from: number, to: number, remainder: number): number {
+  let crc = remainder;
+  for (let at = from; at < to; at += 1)
+    crc = (crc >>> 8) ^ (table[(crc ^ (bytes[at] as number)) & 0xff] as number);
+  return crc;
+}
+
+/** Four words at a time. The first of them takes the remainder in, and has the longest way to go. */
+function byWords(table: Int32Array, words: Int32Array, remainder: number): number {
+  // Every index is masked or shifted to what the table has, and the words are counted: never undefined.
+  const t = table as unknown as number[];
+  const w = words as unknown as number[];
+  const count = words.length;
+  let crc = remainder;
+  for (let at = 0; at < count; at += 4) {
+    const a = (w[at] as number) ^ crc;
+    const b = w[at + 1] as number;
+    const c = w[at + 2] as number;
+    const d = w[at + 3] as number;
+    crc =
+      (t[3840 | (a & 0xff)] as number) ^
+      (t[3584 | ((a >>> 8) & 0xff)] as number) ^
+      (t[3328 | ((a >>> 16) & 0xff)] as number) ^
+      (t[3072 | (a >>> 24)] as number) ^
+      (t[2816 | (b & 0xff)] as number) ^
+      (t[2560 | ((b >>> 8) & 0xff)] as number) ^
+      (t[2304 | ((b >>> 16) & 0xff)] as number) ^
+      (t[2048 | (b >>> 24)] as number) ^
+      (t[1792 | (c & 0xff)] as number) ^
+      (t[1536 | ((c >>> 8) & 0xff)] as number) ^
+      (t[1280 | ((c >>> 16) & 0xff)] as number) ^
+      (t[1024 | (c >>> 24)] as number) ^
+      (t[768 | (d & 0xff)] as number) ^
+      (t[512 | ((d >>> 8) & 0xff)] as number) ^
+      (t[256 | ((d >>> 16) & 0xff)] as number) ^
+      (t[d >>> 24] as number);
+  }
+  return crc;
+}
 
 /** CRC-32C of the bytes; pass an earlier result as `seed` to go on with it. */
 export function crc32c(bytes: Uint8Array, seed = 0): number {
-  tables ??= buildTables();
-  const [t0, t1, t2, t3, t4, t5, t6, t7] = tables as [
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-  ];
-  let crc = ~seed >>> 0;
-  let at = 0;
-  // The indexes below are masked to 0…255 or checked by the loop bound, so the reads are never undefined.
-  const b = bytes as unknown as number[];
-  const end8 = bytes.length - (bytes.length % 8);
-  for (; at < end8; at += 8) {
-    const low =
-      (crc ^
-        ((b[at] as number) |
-          ((b[at + 1] as number) << 8) |
-          ((b[at + 2] as number) << 16) |
-          ((b[at + 3] as number) << 24))) >>>
-      0;
-    crc =
-      ((t7[low & 0xff] as number) ^
-        (t6[(low >>> 8) & 0xff] as number) ^
-        (t5[(low >>> 16) & 0xff] as number) ^
-        (t4[low >>> 24] as number) ^
-        (t3[b[at + 4] as number] as number) ^
-        (t2[b[at + 5] as number] as number) ^
-        (t1[b[at + 6] as number] as number) ^
-        (t0[b[at + 7] as number] as number)) >>>
-      0;
-  }
-  for (; at < bytes.length; at += 1)
-    crc = ((crc >>> 8) ^ (t0[(crc ^ (b[at] as number)) & 0xff] as number)) >>> 0;
-  return ~crc >>> 0;
+  built ??= buildTable();
+  const { buffer, byteOffset, length } = bytes;
+  // Words begin at multiples of four of the underlying buffer.
+  const start = LITTLE_ENDIAN ? Math.min(length, -byteOffset & 3) : length;
+  const words = ((length - start) >>> 4) << 2;
+  let crc = byBytes(built, bytes, 0, start, ~seed);
+  if (words > 0) crc = byWords(built, new Int32Array(buffer, byteOffset + start, words), crc);
+  return ~byBytes(built, bytes, start + words * 4, length, crc) >>> 0;
 }
