@@ -56,6 +56,12 @@ export type ErrorCode =
   | 'SOURCE_CHANGED'
   /** What was written is not what was to be written; `context.offset` says where it differs first. */
   | 'VERIFY_FAILED'
+  /** A chunk of a write-once device that nobody has written yet: there is nothing to read. */
+  | 'UNWRITTEN'
+  /** The chunk of a write-once device has been written: there is no second time. */
+  | 'ALREADY_WRITTEN'
+  /** A write-once device that is not the one wanted; `context.reason`: `primary`, `size`, `chunk-size`, `not-empty`. */
+  | 'WRITE_ONCE_MISMATCH'
   /** No provider could carry out the transfer by the means that was demanded. */
   | 'OFFLOAD_UNSUPPORTED'
   /** Cancelled by the caller (Ctrl-C, an AbortSignal). */

@@ -32,6 +32,9 @@ const HINTS: Record<ErrorCode, string> = {
   TOKEN_STORE_FAILED: 'Check the token store, or name another one.',
   SOURCE_CHANGED: 'Stop whatever writes to it, or use --snapshot-source on storage that can share extents.',
   VERIFY_FAILED: 'Convert again; if it happens again, test the memory and the storage of this machine.',
+  UNWRITTEN: 'Read the chunk from the primary disk: it has not been changed there.',
+  ALREADY_WRITTEN: 'Go on without: whoever was first has saved the chunk.',
+  WRITE_ONCE_MISMATCH: 'Name the write-once device that was made for this disk, or make a new one.',
   OFFLOAD_UNSUPPORTED: 'Use --provider auto, which falls back to what works.',
   CANCELLED: 'Run the command again. `convert --resume` keeps what was done when it is stopped.',
 };
