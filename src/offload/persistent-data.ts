@@ -25,7 +25,7 @@ export function persistentUnsupported(file: RandomAccessFile): VhdkitError {
 
 /** Kept data changes its `ctime` whenever another token begins or ceases to need it; nothing else of it changes. */
 export function samePersistent(a: FileFingerprint, b: FileFingerprint): boolean {
-  return a.mtime === b.mtime && a.size === b.size && a.inode === b.inode && a.device === b.device;
+  return a.mtime === b.mtime && a.size === b.size && a.inode === b.inode;
 }
 
 export class PersistentData {

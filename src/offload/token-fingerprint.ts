@@ -9,21 +9,25 @@ import { samePersistent } from './persistent-data.js';
 import type { Binding } from './token-binding.js';
 import { sourceChanged } from './token-refusal.js';
 
-export function sameFingerprint(a: FileFingerprint, b: FileFingerprint): boolean {
-  return (
-    a.mtime === b.mtime &&
-    a.ctime === b.ctime &&
-    a.size === b.size &&
-    a.inode === b.inode &&
-    a.device === b.device
-  );
+/** A change-vulnerable token's file. The device is compared apart: see `assertUnchanged`. */
+export function sameContent(a: FileFingerprint, b: FileFingerprint): boolean {
+  return a.mtime === b.mtime && a.ctime === b.ctime && a.size === b.size && a.inode === b.inode;
 }
 
-/** @throws SOURCE_CHANGED (names the file) */
-export function assertUnchanged({ record, resolved, origin }: Binding): void {
+/**
+ * The number of a device means the same only within one start of one system: another host that has the same
+ * storage, or the same host later, may number it otherwise. So elsewhere it is not compared. What remains
+ * still tells: another file at the same path that has the same inode number, size and two times to the
+ * nanosecond is, but for intent, a copy of the whole file system, with the same data in it.
+ * @param system where this process is; undefined: not known, then the device counts
+ * @throws SOURCE_CHANGED (names the file)
+ */
+export function assertUnchanged({ record, resolved, origin }: Binding, system: string | undefined): void {
   const { fingerprint, mode } = record;
   if (!fingerprint) return;
   const now = resolved.file.fingerprint();
-  const same = mode === 'persistent' ? samePersistent : sameFingerprint;
-  if (!now || !same(fingerprint, now)) throw sourceChanged(record, origin);
+  const same = mode === 'persistent' ? samePersistent : sameContent;
+  const elsewhere = record.system !== undefined && system !== undefined && record.system !== system;
+  const sameDevice = now !== undefined && (elsewhere || now.device === fingerprint.device);
+  if (!now || !sameDevice || !same(fingerprint, now)) throw sourceChanged(record, origin);
 }

@@ -16,6 +16,7 @@ import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { isVhdkitError } from '../base/errors.js';
 import type { RandomSource } from '../base/random.js';
+import type { ProcessIdentity } from '../io/process-identity.js';
 import type { ByteRange, RandomAccessFile } from '../io/random-access-file.js';
 import { clipToFile, takeFingerprint } from './bind-checks.js';
 import type { BoundToken, OffloadReadOptions } from './offload-provider.js';
@@ -67,6 +68,8 @@ export interface TokenManagerOptions {
   sources?: TokenSources;
   /** Keeps the data of persistent tokens. Default: they are refused. */
   persistent?: PersistentData;
+  /** Who this process is, for tokens that others are to use. */
+  process?: ProcessIdentity;
 }
 
 export interface BindOptions extends OffloadReadOptions {
@@ -90,6 +93,7 @@ export class TokenManager {
   readonly #creator: Uint8Array;
   readonly #sources: TokenSources | undefined;
   readonly #persistent: PersistentData | undefined;
+  readonly #process: ProcessIdentity | undefined;
   readonly #endings: TokenEndings;
   readonly #bindings = new Map<string, Binding>();
   readonly #verified = new WeakMap<Token, Binding>();
@@ -104,6 +108,7 @@ export class TokenManager {
     this.#creator = options.key ? creatorOf(options.key) : options.random.bytes(CREATOR_ID_BYTES);
     this.#sources = options.sources;
     this.#persistent = options.persistent;
+    this.#process = options.process;
     this.#endings = new TokenEndings(this.#store, this.#persistent);
   }
 
@@ -154,7 +159,7 @@ export class TokenManager {
       if (binding.record.revoked) throw invalid('revoked');
       const now = this.#clock.now();
       if (binding.pins === 0 && now > lifeEnd(binding)) await this.#assertUsedElsewhere(binding, now);
-      assertUnchanged(binding);
+      this.#assertUnchanged(binding);
       binding.lastUsed = now;
       if (now - binding.stored > binding.record.ttl / 4) await this.#touch(binding, now);
       return binding.resolved;
@@ -195,7 +200,7 @@ export class TokenManager {
    */
   async verifyUnchanged(token: Token): Promise<void> {
     const binding = this.#verified.get(token);
-    if (binding && binding.pins > 0) assertUnchanged(binding);
+    if (binding && binding.pins > 0) this.#assertUnchanged(binding);
     else await this.resolve(token);
   }
 
@@ -275,6 +280,7 @@ export class TokenManager {
       lastUsed: now,
       revoked: false,
       ...(options.expires === undefined ? {} : { expires: options.expires }),
+      ...(this.#process?.system === undefined ? {} : { system: this.#process.system }),
     };
   }
 
@@ -355,6 +361,10 @@ export class TokenManager {
     if (!this.#sources) throw invalid('bound elsewhere');
     const file = await this.#sources.open(record);
     return this.#remember(record, revision, file, 'bound elsewhere');
+  }
+
+  #assertUnchanged(binding: Binding): void {
+    assertUnchanged(binding, this.#process?.system);
   }
 
   /** Of a token whose time seems to be over: others who use it keep it alive, and only the store knows. */

@@ -6,12 +6,15 @@ import { type RandomSource, systemRandom } from '../base/random.js';
 import { systemTimer, type Timer } from '../base/timer.js';
 import type { FileSystem } from '../io/file-system.js';
 import { nodeFileSystem } from '../io/node-file-system.js';
+import type { ProcessIdentity } from '../io/process-identity.js';
 
 export interface Host {
   readonly fileSystem: FileSystem;
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly timer: Timer;
+  /** Who this process is to others; default: asked of the system. */
+  readonly process?: ProcessIdentity;
 }
 
 /** The real machine. */

@@ -137,6 +137,10 @@ const OPTIONAL_FIELDS: Record<string, (value: unknown) => boolean> = {
   priority: (value) => typeof value === 'number' && Number.isFinite(value),
   keptPath: isText,
   keptBytes: isCount,
+  keptGroup: isText,
+  system: isText,
+  usedUntil: isTime,
+  leaving: (value) => typeof value === 'boolean',
   owner: isOwner,
   labels: (value) => isObject(value) && Object.values(value).every(isText),
 };
@@ -146,7 +150,13 @@ function optionalsSound(more: Fields): boolean {
 }
 
 function isOwner(value: unknown): value is TokenOwner {
-  return isObject(value) && isText(value.host) && isCount(value.pid) && optional(value.started, isText);
+  return (
+    isObject(value) &&
+    isText(value.host) &&
+    isCount(value.pid) &&
+    optional(value.started, isText) &&
+    optional(value.until, isTime)
+  );
 }
 
 function toFingerprint(value: unknown): FileFingerprint | undefined {

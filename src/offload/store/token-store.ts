@@ -12,12 +12,14 @@
 import type { FileFingerprint } from '../../io/random-access-file.js';
 import type { TokenMode } from '../token.js';
 
-/** The process that a token lives and dies with. */
+/** The process that a token lives and dies with (io/process-identity.ts says what the names mean). */
 export interface TokenOwner {
   host: string;
   pid: number;
   /** What tells the process from a later one with the same id, where the system has such a thing. */
   started?: string;
+  /** The owner has to renew this before that moment, or is taken for gone; absent: it need not. */
+  until?: number;
 }
 
 /** Times are milliseconds since 1970 UTC. Never the token itself: a store's reader can't make one. */
@@ -37,6 +39,8 @@ export interface TokenRecord {
   revoked: boolean;
   /** Of a change-vulnerable token. */
   fingerprint?: FileFingerprint;
+  /** The start of a system on which the fingerprint's device number means something; absent: not known. */
+  system?: string;
   /** When its life ends however much it is used; absent: never. */
   expires?: number;
   /** Tokens of lower priority are evicted first; absent: 0. */
@@ -45,8 +49,14 @@ export interface TokenRecord {
   keptPath?: string;
   /** Of a persistent token: the storage that keeping it may cost. */
   keptBytes?: number;
+  /** Of several tokens that share what is kept: the same for all of them. One of them carries `keptBytes`. */
+  keptGroup?: string;
   /** Of a close-bound token. */
   owner?: TokenOwner;
+  /** Somebody uses it until that moment at least: it is not evicted before. */
+  usedUntil?: number;
+  /** No new use begins; its time is over when nobody uses it any more. */
+  leaving?: boolean;
   /** Whatever else the manager keeps with the token, by its own names. At most 4096 bytes in all. */
   labels?: Record<string, string>;
 }
@@ -89,7 +99,15 @@ export interface TokenStore {
   close(): Promise<void>;
 }
 
-/** When a record's time is over if nobody uses it: the earlier of inactivity and absolute expiry. */
-export function dueTime(record: TokenRecord): number {
-  return Math.min(record.lastUsed + record.ttl, record.expires ?? Number.POSITIVE_INFINITY);
+/**
+ * When a record's time is over if nobody uses it: the earliest of inactivity, absolute expiry, its owner's
+ * last sign of life, and the last use of one that is to leave.
+ */
+export function dueTime({ lastUsed, ttl, expires, owner, leaving, usedUntil }: TokenRecord): number {
+  return Math.min(
+    lastUsed + ttl,
+    expires ?? Number.POSITIVE_INFINITY,
+    owner?.until ?? Number.POSITIVE_INFINITY,
+    leaving ? (usedUntil ?? 0) : Number.POSITIVE_INFINITY,
+  );
 }

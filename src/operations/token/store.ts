@@ -5,6 +5,7 @@
  * time is over, or by processes that died, does not stay longer than until the next command.
  */
 import { nodeDataKeeper } from '../../io/data-keeper.js';
+import { processIdentity } from '../../io/process-identity.js';
 import { PersistentData } from '../../offload/persistent-data.js';
 import type { TokenStore } from '../../offload/store/token-store.js';
 import { TokenManager } from '../../offload/token-manager.js';
@@ -43,6 +44,7 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
       maxTtl: LONGEST_TTL,
       sources,
       persistent: new PersistentData(store, nodeDataKeeper),
+      process: host.process ?? processIdentity(),
     });
     return {
       store,

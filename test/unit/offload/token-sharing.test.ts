@@ -6,11 +6,11 @@ import { VhdkitError } from '../../../src/base/errors.js';
 import { systemRandom } from '../../../src/base/random.js';
 import type { DataKeeper } from '../../../src/io/data-keeper.js';
 import { nodeFileSystem } from '../../../src/io/node-file-system.js';
-import type { RandomAccessFile } from '../../../src/io/random-access-file.js';
+import type { FileFingerprint, RandomAccessFile } from '../../../src/io/random-access-file.js';
 import { PersistentData } from '../../../src/offload/persistent-data.js';
 import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
 import { Token } from '../../../src/offload/token.js';
-import { TokenManager } from '../../../src/offload/token-manager.js';
+import { TokenManager, type TokenManagerOptions } from '../../../src/offload/token-manager.js';
 import { readThroughToken } from '../../../src/offload/token-reader.js';
 import { TokenSources } from '../../../src/offload/token-sources.js';
 import { makeTempFolder } from '../../support/tmp.js';
@@ -59,7 +59,10 @@ class CopyingKeeper implements DataKeeper {
 
 let keeper: CopyingKeeper;
 
-async function process(open = (name: string) => nodeFileSystem.open(name)): Promise<TokenManager> {
+async function process(
+  open = (name: string) => nodeFileSystem.open(name),
+  more: Partial<TokenManagerOptions> = {},
+): Promise<TokenManager> {
   const sources = new TokenSources(open);
   const data = new PersistentData(store, keeper);
   return new TokenManager({
@@ -69,6 +72,7 @@ async function process(open = (name: string) => nodeFileSystem.open(name)): Prom
     key: await store.key(),
     sources,
     persistent: data,
+    ...more,
   });
 }
 
@@ -120,6 +124,30 @@ describe('a token of another process', () => {
     await expect(barred.resolve(copy(token))).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
     expect(await store.refusals()).toEqual({ forbidden: 1 });
     expect(await bytesOf(await process(), copy(token))).toBe('aaaa');
+  });
+
+  it('of another host or an earlier start of the system: devices may have other numbers, nothing else', async () => {
+    const on = (system: string) => ({
+      process: { self: { host: system, pid: 1 }, system, hasEnded: () => false },
+    });
+    const { token } = await (await process(undefined, on('one'))).bind(file, whole, vulnerable);
+    const renumbered = (change: Partial<FileFingerprint>) => async (name: string) => {
+      const opened = await nodeFileSystem.open(name);
+      const print = opened.fingerprint();
+      if (!print) throw new Error('no fingerprint');
+      opened.fingerprint = () => ({ ...print, device: print.device + 1n, ...change });
+      return opened;
+    };
+    const changed = { code: 'SOURCE_CHANGED' };
+    await expect((await process(renumbered({}), on('one'))).resolve(copy(token))).rejects.toMatchObject(
+      changed,
+    );
+    await expect((await process(renumbered({}))).resolve(copy(token))).rejects.toMatchObject(changed);
+    expect(await bytesOf(await process(renumbered({}), on('two')), copy(token))).toBe('aaaa');
+    for (const field of ['inode', 'size', 'mtime', 'ctime'] as const) {
+      const other = await process(renumbered({ [field]: 7n }), on('two'));
+      await expect(other.resolve(copy(token)), field).rejects.toMatchObject(changed);
+    }
   });
 
   it('is not taken up without a word of what the data was', async () => {

@@ -30,7 +30,14 @@ const records = fc.record(
     priority: fc.integer(),
     keptPath: text,
     keptBytes: count,
-    owner: fc.record({ host: text, pid: count, started: text }, { requiredKeys: ['host', 'pid'] }),
+    keptGroup: text,
+    system: text,
+    usedUntil: time,
+    leaving: fc.boolean(),
+    owner: fc.record(
+      { host: text, pid: count, started: text, until: time },
+      { requiredKeys: ['host', 'pid'] },
+    ),
     labels: fc.dictionary(fc.stringMatching(/^[a-z]{1,8}$/), fc.string({ maxLength: 20 }), {
       maxKeys: 5,
       noNullPrototype: true,
