@@ -1,0 +1,167 @@
+/**
+ * Token sets: the tokens that stand for a range of data, in one object.
+ *
+ * A simple caller hands a set back as it came, in memory or as bytes. Others take it apart (`parts`, `slice`),
+ * put parts together in another order (`concat`), or choose among the providers that offer the same data.
+ *
+ * Invariants: a set never changes; parts follow each other from 0 to `length` without gaps; each part has at
+ * least one token. Sets with the same parts have the same bytes (token-set-model.ts: normal form).
+ *
+ * A set is no proof of anything: each token is proved by whoever made it, when it is used. Who holds the
+ * tokens of a set may order them as he likes, so the set itself is not signed either.
+ */
+import { assert } from '../base/assert.js';
+import { VhdkitError } from '../base/errors.js';
+import { decodeTokenSet, encodeTokenSet } from './token-set-codec.js';
+import {
+  type AuxiliaryToken,
+  type NewPart,
+  normalAuxiliary,
+  normalParts,
+  type TokenSetPart,
+} from './token-set-model.js';
+
+export type { AuxiliaryToken, NewPart, TokenChoice, TokenSetPart } from './token-set-model.js';
+
+function copyOf(token: AuxiliaryToken): AuxiliaryToken {
+  return { ...token, bytes: Uint8Array.from(token.bytes) };
+}
+
+/** The part of something inside `[offset, end)`, counted from `offset` on; undefined when they don't meet. */
+function clip<T extends { offset: number; length: number }>(
+  item: T,
+  offset: number,
+  end: number,
+): { item: T; skipped: number; offset: number; length: number } | undefined {
+  const start = Math.max(item.offset, offset);
+  const length = Math.min(item.offset + item.length, end) - start;
+  if (length <= 0) return undefined;
+  return { item, skipped: start - item.offset, offset: start - offset, length };
+}
+
+export class TokenSet {
+  /** Bytes that the set stands for. */
+  readonly length: number;
+  readonly parts: readonly TokenSetPart[];
+  readonly #auxiliary: readonly AuxiliaryToken[];
+
+  private constructor(parts: readonly TokenSetPart[], auxiliary: readonly AuxiliaryToken[]) {
+    const last = parts.at(-1);
+    this.parts = Object.freeze(
+      parts.map((part) =>
+        Object.freeze({ ...part, choices: Object.freeze(part.choices.map(Object.freeze)) }),
+      ),
+    ) as readonly TokenSetPart[];
+    this.length = last ? last.offset + last.length : 0;
+    this.#auxiliary = auxiliary;
+    for (const { offset, length } of auxiliary) {
+      assert(offset >= 0 && offset + length <= this.length, 'an auxiliary token is about data of the set');
+    }
+  }
+
+  /** Parts one behind the other. @throws UNSUPPORTED when there are more than a set may have */
+  static of(parts: Iterable<NewPart>, auxiliary: readonly AuxiliaryToken[] = []): TokenSet {
+    return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary.map(copyOf)));
+  }
+
+  /** The sets one behind the other, whatever order they had before. @throws UNSUPPORTED */
+  static concat(sets: readonly TokenSet[]): TokenSet {
+    const auxiliary: AuxiliaryToken[] = [];
+    let end = 0;
+    for (const set of sets) {
+      for (const token of set.#auxiliary) auxiliary.push({ ...token, offset: token.offset + end });
+      end += set.length;
+    }
+    const parts = sets.flatMap((set) => set.parts);
+    return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary));
+  }
+
+  /**
+   * Reads what `toBytes` wrote, in this process or another.
+   * @throws TOKEN_INVALID (`malformed`) for anything else; what a set may have is bounded (SET_LIMITS)
+   */
+  static fromBytes(bytes: Uint8Array): TokenSet {
+    const { parts, auxiliary } = decodeTokenSet(bytes);
+    return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary));
+  }
+
+  /** Tokens, names of providers and numbers: neither paths nor anything else of a place. */
+  toBytes(): Uint8Array {
+    return encodeTokenSet(this.parts, this.#auxiliary);
+  }
+
+  /** Copies, sorted by offset. */
+  get auxiliary(): AuxiliaryToken[] {
+    return this.#auxiliary.map(copyOf);
+  }
+
+  /** Names of all whose tokens are in the set. */
+  get providers(): string[] {
+    const names = new Set<string>();
+    for (const { choices } of this.parts) for (const { provider } of choices) names.add(provider);
+    return [...names];
+  }
+
+  /**
+   * A range of the set as a set of its own; auxiliary tokens that are about some of it go along.
+   * @throws OUT_OF_RANGE
+   */
+  slice(offset: number, length: number): TokenSet {
+    const end = offset + length;
+    const sound = Number.isSafeInteger(offset) && Number.isSafeInteger(end) && offset >= 0 && length >= 0;
+    if (!sound || end > this.length) {
+      throw new VhdkitError('OUT_OF_RANGE', `The token set stands for ${this.length} bytes`, {
+        operation: 'cut token set',
+        context: { offset, length, available: this.length },
+      });
+    }
+    const parts: TokenSetPart[] = [];
+    for (let index = this.#indexAt(offset); index < this.parts.length; index += 1) {
+      const part = clip(this.parts[index] as TokenSetPart, offset, end);
+      if (!part) break;
+      const { item, skipped } = part;
+      const choices = item.choices.map((choice) => ({
+        ...choice,
+        tokenOffset: choice.tokenOffset + skipped,
+      }));
+      parts.push({ offset: part.offset, length: part.length, choices });
+    }
+    const auxiliary = this.#auxiliary.flatMap((token) => {
+      const cut = clip(token, offset, end);
+      if (!cut) return [];
+      return [
+        { ...token, offset: cut.offset, length: cut.length, tokenOffset: token.tokenOffset + cut.skipped },
+      ];
+    });
+    return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary));
+  }
+
+  /** The same data, but only the tokens of one provider; undefined when it does not offer all of it. */
+  only(provider: string): TokenSet | undefined {
+    const parts: NewPart[] = [];
+    for (const { length, choices } of this.parts) {
+      const chosen = choices.filter((choice) => choice.provider === provider);
+      if (chosen.length === 0) return undefined;
+      parts.push({ length, choices: chosen });
+    }
+    return new TokenSet(normalParts(parts), this.#auxiliary);
+  }
+
+  /** The same tokens with these auxiliary ones instead of what it has. @throws UNSUPPORTED */
+  withAuxiliary(auxiliary: readonly AuxiliaryToken[]): TokenSet {
+    return new TokenSet(this.parts, normalAuxiliary(auxiliary.map(copyOf)));
+  }
+
+  /** Index of the part that holds the offset; the number of parts when it is the end. */
+  #indexAt(offset: number): number {
+    let low = 0;
+    let high = this.parts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const part = this.parts[middle] as TokenSetPart;
+      if (part.offset + part.length <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
