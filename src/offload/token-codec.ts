@@ -53,7 +53,7 @@ export interface TokenFields {
 }
 
 /** The descriptor type and designator of SPC-4 "Identification descriptor CSCD": NAA, locally assigned. */
-function writeCreator(bytes: Uint8Array, creator: Uint8Array): void {
+export function writeCreator(bytes: Uint8Array, creator: Uint8Array): void {
   bytes[CREATOR_AT] = 0xe4;
   bytes[CREATOR_AT + 4] = 0x01;
   bytes[CREATOR_AT + 5] = 0x03;
