@@ -8,7 +8,9 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
-import { flushFolder, hiddenName } from './node-path.js';
+import type { PendingFile } from './file-system.js';
+import { NodeFile } from './node-file.js';
+import { flushFolder, guarded, hiddenName, openDescriptor } from './node-path.js';
 
 /**
  * Writes a file that only its owner may read.
@@ -34,6 +36,43 @@ export async function writePrivateFile(path: string, bytes: Uint8Array, overwrit
     await fs.rm(aside, { force: true });
   }
   await flushFolder(dirname(path));
+}
+
+/**
+ * The same for a file that is too long to be made in memory. Nothing is under its name until it is published.
+ * @throws NOT_FOUND (the folder), PERMISSION_DENIED, NO_SPACE, IO_FAILED; publishing, ALREADY_EXISTS unless `overwrite`
+ */
+export async function createPrivateFile(path: string, overwrite: boolean): Promise<PendingFile> {
+  const aside = hiddenName(path, `${randomBytes(6).toString('hex')}.tmp`);
+  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
+  const file = await guarded('create', path, async () => {
+    const fd = await openDescriptor(aside, O_RDWR | O_CREAT | O_EXCL, 0o600);
+    return new NodeFile(aside, fd, 'file', true);
+  });
+  let open = true;
+  const discard = async (): Promise<void> => {
+    if (!open) return;
+    open = false;
+    await file.close();
+    await fs.rm(aside, { force: true });
+  };
+  return {
+    file,
+    discard,
+    async publish() {
+      try {
+        await file.flush();
+        if (overwrite) await fs.rename(aside, path);
+        else await fs.link(aside, path);
+      } catch (error) {
+        if (systemCode(error) === 'EEXIST') throw fileExists(path);
+        throw fromSystemError(error, `write ${path}`, { path });
+      } finally {
+        await discard();
+      }
+      await flushFolder(dirname(path));
+    },
+  };
 }
 
 export function fileExists(path: string): VhdkitError {
