@@ -156,7 +156,7 @@ export async function openResumable(
   const { O_RDWR, O_CREAT } = fs.constants;
   try {
     let journal: string | undefined;
-    if (options.resume && (await kindOf(hidden)) === 'file') {
+    if (options.resume && (await kindOf(hidden)) === 'file' && !(await isPublished(hidden, target))) {
       journal = await fs.readFile(journalPath, 'utf8').catch(() => undefined);
     }
     if (journal === undefined) await removeAll();
@@ -195,6 +195,17 @@ export async function openResumable(
     await lock.release();
     throw error;
   }
+}
+
+/**
+ * Did a run get as far as giving the file its name, and no further? Then both names lead to one file, which is
+ * complete: nobody may go on writing it, and renaming it to what it is called already would do nothing.
+ */
+async function isPublished(hidden: string, target: string): Promise<boolean> {
+  const [unfinished, named] = await Promise.all(
+    [hidden, target].map((name) => fs.stat(name, { bigint: true }).catch(() => undefined)),
+  );
+  return unfinished !== undefined && named?.ino === unfinished.ino && named.dev === unfinished.dev;
 }
 
 function newVersionOf(path: string): string {

@@ -65,6 +65,24 @@ describe('a resumable file', () => {
     await second.discard();
   });
 
+  it('that has its name already is complete: a run killed at that moment leaves nothing to go on with', async () => {
+    const folder = testFolder();
+    const path = join(folder, 'disk.img');
+    const first = await nodeFileSystem.openResumable(path, { resume: true });
+    await first.file.write(Buffer.from('complete'), 0);
+    await first.record('one');
+    const [hidden = ''] = (await fs.readdir(folder)).filter((name) => name.endsWith('partial'));
+    await fs.link(join(folder, hidden), path);
+    await first.keep();
+    const second = await nodeFileSystem.openResumable(path, { resume: true, overwrite: true });
+    expect(second.journal).toBeUndefined();
+    await second.file.write(Buffer.from('new'), 0);
+    expect(await fs.readFile(path, 'utf8')).toBe('complete');
+    await second.publish();
+    expect(await fs.readFile(path, 'utf8')).toBe('new');
+    expect(await fs.readdir(folder)).toEqual(['disk.img']);
+  });
+
   it('has a short hidden name however long the target’s is', async () => {
     const folder = testFolder();
     const path = join(folder, `${'x'.repeat(250)}.img`.slice(-255));
