@@ -50,6 +50,16 @@ export interface OffloadWriteRequest {
   signal?: AbortSignal;
 }
 
+/** A range of a file that is to appear in another at once, by whoever has both open: no token is needed. */
+export interface CopyStep {
+  source: RandomAccessFile;
+  sourceOffset: number;
+  target: RandomAccessFile;
+  targetOffset: number;
+  length: number;
+  signal?: AbortSignal;
+}
+
 export interface OffloadProvider {
   readonly id: ProviderId;
   capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities;
@@ -57,4 +67,9 @@ export interface OffloadProvider {
   offloadRead(file: RandomAccessFile, range: ByteRange, options: OffloadReadOptions): Promise<BoundToken[]>;
   /** @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED, NO_SPACE, IO_FAILED, CANCELLED */
   offloadWrite(request: OffloadWriteRequest): Promise<OffloadWriteResult>;
+  /**
+   * The copying half of copy-and-write (copy-and-write.ts); the range lies inside the source file. Absent from
+   * providers that move no data. @throws NO_SPACE, READ_ONLY, IO_FAILED, CANCELLED
+   */
+  copyStep?(step: CopyStep): Promise<OffloadWriteResult>;
 }

@@ -14,6 +14,7 @@ import {
   nativeUnavailableReason,
 } from '../native/native.js';
 import type {
+  CopyStep,
   OffloadCapabilities,
   OffloadProvider,
   OffloadWriteRequest,
@@ -24,14 +25,7 @@ import type { TokenManager } from './token-manager.js';
 import { partOfToken, type TokenPart } from './token-reader.js';
 
 /** A range of a file that is to appear in another; it lies inside the source file. */
-export interface RangeMove {
-  source: RandomAccessFile;
-  sourceOffset: number;
-  target: RandomAccessFile;
-  targetOffset: number;
-  length: number;
-  signal?: AbortSignal;
-}
+export type RangeMove = CopyStep;
 
 export interface RangeMover {
   readonly id: ProviderId;
@@ -99,6 +93,11 @@ export function rangeProvider(manager: TokenManager, mover: RangeMover): Offload
     id: mover.id,
     capabilities: (source, target) => mover.capabilities(source, target),
     offloadRead: async (file, range, options) => [await manager.bind(file, range, options)],
+    async copyStep(step) {
+      throwIfAborted(step.signal, 'copy');
+      assertWritable(step.target);
+      return mover.move(step);
+    },
     async offloadWrite(request) {
       throwIfAborted(request.signal, 'offload write');
       assertWritable(request.target);
