@@ -92,7 +92,9 @@ function isBuilt(): boolean {
 /** @throws when the build fails and all tests were asked for; a run of chosen files only warns */
 function build(chosen: string[]): void {
   if (isBuilt()) return;
-  if (chosen.length > 0 && chosen.every((name) => name.includes('unit'))) return;
+  // These run the sources; only tests of the command line, and of killed processes, run what is built.
+  const isInside = (name: string): boolean => /unit|conformance|crash/.test(name) && !name.includes('kill');
+  if (chosen.length > 0 && chosen.every(isInside)) return;
   const result = spawnSync(process.execPath, ['scripts/build.mjs'], {
     cwd: PROJECT_ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
