@@ -18,9 +18,14 @@ export interface OffloadReadOptions {
   ttl: number;
 }
 
-/** A token and the range of the file it stands for; the range may be shorter than the one asked for. */
+/**
+ * A token and the range of the file it stands for; the range may be shorter than the one asked for. Of
+ * several, the first begins where the range does and the others follow without gaps.
+ */
 export interface BoundToken extends ByteRange {
   token: Token;
+  /** Where the range begins within what the token stands for; 0 if absent. */
+  tokenOffset?: number;
 }
 
 /** What a provider can do between two files; asked once per pair. */
@@ -34,11 +39,24 @@ export interface OffloadCapabilities {
   maxLength: number;
 }
 
+/**
+ * What an "unsupported" is about: this range only, these two files, or everything between the two devices
+ * that they are on. What failed for files or devices is not tried again for a while (failed-pairs.ts).
+ */
+export type FailureScope = 'range' | 'files' | 'devices';
+
 export type OffloadWriteResult =
   /** Bytes done, at least 1. */
   | { status: 'done'; length: number }
-  /** Not by this provider, not here: try the next one. */
-  | { status: 'unsupported'; reason: string };
+  /** Not by this provider, not here: try the next one. Without a scope it is about the devices. */
+  | { status: 'unsupported'; reason: string; scope?: FailureScope };
+
+/** A token that is kept from expiring. */
+export interface HeldToken {
+  /** Where its data is, for whoever asks what a provider can do: undefined for zeros. */
+  readonly source: { readonly file: RandomAccessFile; readonly offset: number } | undefined;
+  release(): void;
+}
 
 export interface OffloadWriteRequest {
   token: Token;
@@ -72,4 +90,10 @@ export interface OffloadProvider {
    * providers that move no data. @throws NO_SPACE, READ_ONLY, IO_FAILED, CANCELLED
    */
   copyStep?(step: CopyStep): Promise<OffloadWriteResult>;
+  /**
+   * Proves a token and keeps it from expiring until it is released. Absent where tokens stay with a provider
+   * that tells nothing of them.
+   * @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED, PERMISSION_DENIED, IO_FAILED
+   */
+  hold?(token: Token): Promise<HeldToken>;
 }

@@ -15,12 +15,15 @@ import {
 } from '../native/native.js';
 import type {
   CopyStep,
+  FailureScope,
+  HeldToken,
   OffloadCapabilities,
   OffloadProvider,
   OffloadWriteRequest,
   OffloadWriteResult,
   ProviderId,
 } from './offload-provider.js';
+import type { Token } from './token.js';
 import type { TokenManager } from './token-manager.js';
 import { partOfToken, type TokenPart } from './token-reader.js';
 
@@ -33,8 +36,11 @@ export interface RangeMover {
   move(range: RangeMove): Promise<OffloadWriteResult>;
 }
 
-export function unsupported(reason: string): { status: 'unsupported'; reason: string } {
-  return { status: 'unsupported', reason };
+export function unsupported(
+  reason: string,
+  scope: FailureScope,
+): { status: 'unsupported'; reason: string; scope: FailureScope } {
+  return { status: 'unsupported', reason, scope };
 }
 
 export function incapable(reason: string): OffloadCapabilities {
@@ -87,6 +93,13 @@ async function writePart(
   return mover.move(range);
 }
 
+/** Keeps a token of the manager from expiring. @throws what `TokenManager.resolve` throws */
+export async function holdToken(manager: TokenManager, token: Token): Promise<HeldToken> {
+  const resolved = await manager.resolve(token);
+  const source = resolved.kind === 'zero' ? undefined : { file: resolved.file, offset: resolved.offset };
+  return { source, release: manager.pin(token) };
+}
+
 /** Makes a provider of something that moves ranges. */
 export function rangeProvider(manager: TokenManager, mover: RangeMover): OffloadProvider {
   return {
@@ -105,6 +118,7 @@ export function rangeProvider(manager: TokenManager, mover: RangeMover): Offload
         writePart(mover, request, partOfToken(resolved, request.tokenOffset, request.length)),
       );
     },
+    hold: (token) => holdToken(manager, token),
   };
 }
 
@@ -121,6 +135,19 @@ const UNSUPPORTED_ERRNOS: ReadonlySet<number> = new Set([
 
 export function isUnsupported(errno: number): boolean {
   return UNSUPPORTED_ERRNOS.has(errno);
+}
+
+/** What holds for all files of the two devices; the rest may be a matter of these two files (their flags). */
+const DEVICE_ERRNOS: ReadonlySet<number> = new Set([
+  Errno.EOPNOTSUPP,
+  Errno.EXDEV,
+  Errno.ENOTTY,
+  Errno.ENOSYS,
+]);
+
+/** The answer to a kernel that can't do a thing between two files. */
+export function unsupportedBy(errno: number): OffloadWriteResult {
+  return unsupported(reasonOf(errno), DEVICE_ERRNOS.has(errno) ? 'devices' : 'files');
 }
 
 const REASONS = new Map<number, string>([

@@ -74,5 +74,6 @@ export function limited(provider: OffloadProvider, limit: RateLimit): OffloadPro
       limit.refund(length - (result.status === 'done' ? result.length : 0));
       return result;
     },
+    ...(provider.hold ? { hold: provider.hold.bind(provider) } : {}),
   };
 }

@@ -176,7 +176,7 @@ export function fakeProvider(manager: TokenManager, id: ProviderId, options: Fak
       fake.calls.push(request);
       await options.before?.(request);
       if (fake.calls.length > (options.failFrom ?? Number.POSITIVE_INFINITY)) {
-        return unsupported(`${id} gave up`);
+        return unsupported(`${id} gave up`, 'files');
       }
       return inner.offloadWrite(request);
     },

@@ -17,6 +17,7 @@ import {
   rangeProvider,
   reasonOf,
   unsupported,
+  unsupportedBy,
 } from '../provider-base.js';
 import type { TokenManager } from '../token-manager.js';
 
@@ -38,11 +39,11 @@ async function settle(range: RangeMove, length: number, answer: number): Promise
   if (answer > 0) return { status: 'done', length: answer };
   if (answer === 0) {
     // Some virtual file systems answer so although there are bytes.
-    if (source.size() > sourceOffset) return unsupported('the kernel copies nothing from this file');
+    if (source.size() > sourceOffset) return unsupported('the kernel copies nothing from this file', 'files');
     await target.zero(targetOffset, length);
     return { status: 'done', length };
   }
-  if (isUnsupported(-answer)) return unsupported(reasonOf(-answer));
+  if (isUnsupported(-answer)) return unsupportedBy(-answer);
   throw fromSystemError(kernelError(-answer, 'copy_file_range'), `copy to ${target.path}`, {
     path: target.path,
     source: source.path,
@@ -55,7 +56,7 @@ async function settle(range: RangeMove, length: number, answer: number): Promise
 async function move(range: RangeMove): Promise<OffloadWriteResult> {
   const { source, sourceOffset, target, targetOffset } = range;
   const pair = kernelPair(source, target);
-  if (typeof pair === 'string') return unsupported(pair);
+  if (typeof pair === 'string') return unsupported(pair, 'files');
   const length = Math.min(range.length, MAX_LENGTH);
   let answer: number = -Errno.EINTR;
   for (let attempt = 0; attempt < MAX_INTERRUPTIONS && answer === -Errno.EINTR; attempt += 1) {

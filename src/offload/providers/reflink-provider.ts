@@ -20,6 +20,7 @@ import {
   rangeProvider,
   reasonOf,
   unsupported,
+  unsupportedBy,
 } from '../provider-base.js';
 import type { TokenManager } from '../token-manager.js';
 
@@ -57,9 +58,9 @@ function sharableLength(range: RangeMove, alignment: number): number {
 async function move(range: RangeMove): Promise<OffloadWriteResult> {
   const { source, sourceOffset, target, targetOffset } = range;
   const pair = kernelPair(source, target);
-  if (typeof pair === 'string') return unsupported(pair);
+  if (typeof pair === 'string') return unsupported(pair, 'files');
   const length = sharableLength(range, alignmentOf(pair));
-  if (length === 0) return unsupported('the range is not aligned to blocks of the file system');
+  if (length === 0) return unsupported('the range is not aligned to blocks of the file system', 'range');
   const errno = await pair.native.cloneRange(
     pair.sourceFd,
     sourceOffset,
@@ -68,7 +69,7 @@ async function move(range: RangeMove): Promise<OffloadWriteResult> {
     targetOffset,
   );
   if (errno === 0) return { status: 'done', length };
-  if (isUnsupported(errno)) return unsupported(reasonOf(errno));
+  if (isUnsupported(errno)) return unsupportedBy(errno);
   throw fromSystemError(kernelError(errno, 'FICLONERANGE'), `share extents with ${target.path}`, {
     path: target.path,
     source: source.path,

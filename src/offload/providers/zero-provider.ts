@@ -5,7 +5,7 @@
  */
 import { throwIfAborted, VhdkitError } from '../../base/errors.js';
 import type { OffloadProvider } from '../offload-provider.js';
-import { assertWritable, unsupported } from '../provider-base.js';
+import { assertWritable, holdToken, unsupported } from '../provider-base.js';
 import type { TokenManager } from '../token-manager.js';
 import { partOfToken } from '../token-reader.js';
 
@@ -27,10 +27,11 @@ export function zeroProvider(manager: TokenManager): OffloadProvider {
       assertWritable(target);
       return manager.use(token, async (resolved) => {
         const part = partOfToken(resolved, tokenOffset, Math.min(length, MAX_LENGTH));
-        if (part.kind === 'data') return unsupported('the token stands for data');
+        if (part.kind === 'data') return unsupported('the token stands for data', 'range');
         await target.zero(targetOffset, part.length);
         return { status: 'done', length: part.length };
       });
     },
+    hold: (token) => holdToken(manager, token),
   };
 }
