@@ -1,6 +1,6 @@
 /**
  * Token files: tokens of 512 bytes back to back, and a JSON file beside them that says which ranges they
- * stand for.
+ * stand for. Auxiliary tokens come behind the others; what they need more room for lies in a third file.
  *
  * Invariants: the second file is there when the tokens alone would not say it (more than one, or zeros, whose
  * token stands for any number of bytes). Neither names a file or a folder. What is read from them is checked
@@ -10,13 +10,17 @@
  * out and order the ranges anew.
  */
 import { VhdkitError } from '../../base/errors.js';
+import type { PendingFile } from '../../io/file-system.js';
 import { fileExists, removeIfThere, writePrivateFile } from '../../io/private-file.js';
+import { isAuxiliary } from '../../offload/auxiliary/auxiliary-codec.js';
 import { TOKEN_BYTES, Token } from '../../offload/token.js';
 import { inspectToken, type TokenClaims } from '../../offload/token-codec.js';
 import type { Host } from '../host.js';
 
 /** Most tokens in one file: 32 MiB of them. */
 export const MAX_TOKENS = 65_536;
+/** Auxiliary tokens per token. */
+const MAX_AUXILIARY = 2;
 /** A line per range, with room to spare. */
 const MAX_SIDECAR_BYTES = MAX_TOKENS * 128;
 const SIDECAR_VERSION = 1;
@@ -35,6 +39,11 @@ export function sidecarPath(path: string): string {
   return `${path}.json`;
 }
 
+/** The sums of the data, where they are too many for auxiliary tokens. */
+export function sumsPath(path: string): string {
+  return `${path}.sums`;
+}
+
 function malformed(path: string, what: string): VhdkitError {
   return new VhdkitError('TOKEN_INVALID', `${path}: ${what}`, {
     operation: 'read token file',
@@ -46,9 +55,15 @@ function malformed(path: string, what: string): VhdkitError {
 /** Refuses before any work is done what writing would refuse. @throws ALREADY_EXISTS */
 export async function assertNoTokenFile(host: Host, path: string, force: boolean): Promise<void> {
   if (force) return;
-  for (const name of [path, sidecarPath(path)]) {
+  for (const name of [path, sidecarPath(path), sumsPath(path)]) {
     if ((await host.fileSystem.kind(name)) !== 'absent') throw fileExists(name);
   }
+}
+
+/** Tokens about the same data, and what they keep beside them. */
+export interface AuxiliaryPart {
+  tokens: readonly Token[];
+  sums: PendingFile | undefined;
 }
 
 /** Writes the tokens; answers the path of the second file, if there is one. */
@@ -56,6 +71,23 @@ export async function writeTokenFile(
   path: string,
   ranges: readonly { token: Token; offset: number; length: number }[],
   force: boolean,
+  auxiliary: AuxiliaryPart = { tokens: [], sums: undefined },
+): Promise<string | undefined> {
+  if (auxiliary.sums) await auxiliary.sums.publish();
+  else if (force) await removeIfThere(sumsPath(path));
+  try {
+    return await writeRanges(path, ranges, force, auxiliary.tokens);
+  } catch (error) {
+    if (auxiliary.sums) await removeIfThere(sumsPath(path));
+    throw error;
+  }
+}
+
+async function writeRanges(
+  path: string,
+  ranges: readonly { token: Token; offset: number; length: number }[],
+  force: boolean,
+  auxiliary: readonly Token[],
 ): Promise<string | undefined> {
   const beside = sidecarPath(path);
   const [only, second] = ranges;
@@ -70,7 +102,8 @@ export async function writeTokenFile(
     await writePrivateFile(beside, Buffer.from(text), force);
   }
   try {
-    await writePrivateFile(path, Buffer.concat(ranges.map(({ token }) => token.toBytes())), force);
+    const tokens = [...ranges.map(({ token }) => token), ...auxiliary];
+    await writePrivateFile(path, Buffer.concat(tokens.map((token) => token.toBytes())), force);
   } catch (error) {
     if (!alone) await removeIfThere(beside);
     throw error;
@@ -90,22 +123,37 @@ async function readWhole(host: Host, path: string, limit: number): Promise<Uint8
   }
 }
 
-/** The tokens of a file, in order. @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED */
-export async function readTokens(host: Host, path: string): Promise<{ token: Token; claims: TokenClaims }[]> {
-  const bytes = await readWhole(host, path, MAX_TOKENS * TOKEN_BYTES);
+/** The tokens of a file: those that stand for data, in order, and what goes with them. */
+interface FileTokens {
+  tokens: { token: Token; claims: TokenClaims }[];
+  auxiliary: Token[];
+}
+
+async function readAll(host: Host, path: string): Promise<FileTokens> {
+  const bytes = await readWhole(host, path, (1 + MAX_AUXILIARY) * MAX_TOKENS * TOKEN_BYTES);
   if (bytes.length === 0 || bytes.length % TOKEN_BYTES !== 0) {
     throw malformed(path, `it has ${bytes.length} bytes, but tokens have ${TOKEN_BYTES} each`);
   }
-  const tokens: { token: Token; claims: TokenClaims }[] = [];
+  const [tokens, auxiliary]: [FileTokens['tokens'], Token[]] = [[], []];
   for (let at = 0; at < bytes.length; at += TOKEN_BYTES) {
     const token = new Token(bytes.subarray(at, at + TOKEN_BYTES));
+    if (isAuxiliary(token)) {
+      auxiliary.push(token);
+      continue;
+    }
     const claims = inspectToken(token);
     // Nobody ever made a token for no bytes, or for more than a disk can have.
     const sound = claims && (claims.mode === 'zero' || (claims.length ?? 0) > 0);
     if (!sound) throw malformed(path, `the ${TOKEN_BYTES} bytes from ${at} on are no token`);
     tokens.push({ token, claims });
   }
-  return tokens;
+  if (tokens.length === 0 || tokens.length > MAX_TOKENS) throw malformed(path, 'it stands for nothing');
+  return { tokens, auxiliary };
+}
+
+/** The tokens that stand for data, in order. @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED */
+export async function readTokens(host: Host, path: string): Promise<FileTokens['tokens']> {
+  return (await readAll(host, path)).tokens;
 }
 
 /**
@@ -114,7 +162,19 @@ export async function readTokens(host: Host, path: string): Promise<{ token: Tok
  * @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED
  */
 export async function readTokenFile(host: Host, path: string): Promise<TokenRange[]> {
-  const tokens = await readTokens(host, path);
+  return (await readTokenSet(host, path)).ranges;
+}
+
+/** The same, with the auxiliary tokens as they are: known ones, sound or not, and others. */
+export async function readTokenSet(
+  host: Host,
+  path: string,
+): Promise<{ ranges: TokenRange[]; auxiliary: Token[] }> {
+  const { tokens, auxiliary } = await readAll(host, path);
+  return { ranges: await readRanges(host, path, tokens), auxiliary };
+}
+
+async function readRanges(host: Host, path: string, tokens: FileTokens['tokens']): Promise<TokenRange[]> {
   const beside = sidecarPath(path);
   if ((await host.fileSystem.kind(beside)) === 'file') {
     const text = Buffer.from(await readWhole(host, beside, MAX_SIDECAR_BYTES)).toString('utf8');
