@@ -29,6 +29,8 @@ export class NodeFile implements RandomAccessFile {
   #fd: number | undefined;
   /** Known length; of files that others may grow it is only a lower bound, hence `size()` asks anew. */
   readonly #deviceSize: number | undefined;
+  /** False once the storage said that it has no writes without waiting. */
+  #pokes = true;
 
   constructor(path: string, fd: number, kind: FileKind, writable: boolean, deviceSize?: number) {
     this.path = path;
@@ -98,6 +100,12 @@ export class NodeFile implements RandomAccessFile {
     return length > 0 && (await nativeCalls()?.punchHole(this.fd, offset, length)) === 0;
   }
 
+  async zeroInPlace(offset: number, length: number): Promise<boolean> {
+    assertBytes(offset, 'offset');
+    assertBytes(length, 'length');
+    return length > 0 && (await nativeCalls()?.zeroRange(this.fd, offset, length)) === 0;
+  }
+
   async truncate(size: number): Promise<void> {
     assertBytes(size, 'size');
     if (this.kind === 'device') {
@@ -128,6 +136,13 @@ export class NodeFile implements RandomAccessFile {
 
   peek(buffer: Uint8Array, offset: number): boolean {
     return nativeCalls()?.readCached(this.fd, buffer, offset) === buffer.length;
+  }
+
+  poke(buffer: Uint8Array, offset: number): boolean {
+    if (!this.#pokes) return false;
+    const count = nativeCalls()?.writeCached(this.fd, buffer, offset) ?? -Errno.EOPNOTSUPP;
+    if (count === -Errno.EOPNOTSUPP) this.#pokes = false;
+    return count === buffer.length;
   }
 
   async writeBehind(offset: number, length: number): Promise<void> {

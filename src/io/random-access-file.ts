@@ -48,6 +48,11 @@ export interface RandomAccessFile {
    * ranges whose content nobody needs. Absent where storage is not given back piece by piece.
    */
   punch?(offset: number, length: number): Promise<boolean>;
+  /**
+   * Makes the range, which lies inside the file, read as zeros without writing them and without giving storage
+   * back; false, and nothing was changed, where the system can't. Absent where it never can.
+   */
+  zeroInPlace?(offset: number, length: number): Promise<boolean>;
   /** Sets the length of a regular file. A device refuses (UNSUPPORTED). */
   truncate(size: number): Promise<void>;
   /** Returns when everything written is on stable storage. */
@@ -62,6 +67,12 @@ export interface RandomAccessFile {
    * of them is not there (or does not exist). Absent where the system has no such thing.
    */
   peek?(buffer: Uint8Array, offset: number): boolean;
+  /**
+   * Writes the buffer into memory, inside the file, without waiting and without a promise. False when that
+   * would have to wait; a part may be written then, and the caller writes all of it by `write`. Absent where
+   * the system has no such thing.
+   */
+  poke?(buffer: Uint8Array, offset: number): boolean;
   /** Starts writing the range to stable storage: a hint, so that a later `flush` finds less to do. */
   writeBehind?(offset: number, length: number): Promise<void>;
   /**

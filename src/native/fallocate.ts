@@ -8,6 +8,7 @@
 import type { Library } from './library.js';
 
 const KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02;
+const KEEP_SIZE_AND_ZERO_RANGE = 0x01 | 0x10;
 /** Mode 0: holes become storage that reads as zeros, and the file grows to the end of the range. */
 const ALLOCATE = 0;
 const SHORT = 1024 * 1024;
@@ -16,6 +17,8 @@ const SYNCHRONOUS_IN_A_ROW = 64;
 export interface FallocateCalls {
   /** PUNCH_HOLE | KEEP_SIZE, on block devices too; 0 or an errno. */
   punchHole(fd: number, offset: number, length: number): Promise<number>;
+  /** ZERO_RANGE | KEEP_SIZE: zeros without storage being given back; 0 or an errno. */
+  zeroRange(fd: number, offset: number, length: number): Promise<number>;
   /** Reserves storage for a range of a regular file, which grows if it must; 0 or an errno. */
   allocate(fd: number, offset: number, length: number): Promise<number>;
 }
@@ -31,6 +34,9 @@ export function fallocateCalls(library: Library): FallocateCalls {
       }
       inARow = 0;
       return -(await fallocate.later(fd, KEEP_SIZE_AND_PUNCH_HOLE, offset, length)) || 0;
+    },
+    async zeroRange(fd, offset, length) {
+      return -(await fallocate.later(fd, KEEP_SIZE_AND_ZERO_RANGE, offset, length)) || 0;
     },
     async allocate(fd, offset, length) {
       return -(await fallocate.later(fd, ALLOCATE, offset, length)) || 0;

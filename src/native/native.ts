@@ -12,10 +12,12 @@ import { type CloneCalls, cloneCalls } from './clone-range.js';
 import { type CopyFileRangeCalls, copyFileRangeCalls } from './copy-file-range.js';
 import { type FallocateCalls, fallocateCalls } from './fallocate.js';
 import { type FiemapCalls, fiemapCalls } from './fiemap.js';
+import { type FileLockCalls, fileLockCalls } from './file-lock.js';
 import { type Library, library, libraryUnavailableReason } from './library.js';
 import { type PageCacheCalls, pageCacheCalls } from './page-cache.js';
 import { type ReadCachedCalls, readCachedCalls } from './read-cached.js';
 import { type SeekCalls, seekCalls } from './seek.js';
+import { type WriteCachedCalls, writeCachedCalls } from './write-cached.js';
 
 export { Errno, errnoError, errnoName } from './errno.js';
 export { type FiemapExtent, FiemapFlag } from './fiemap.js';
@@ -29,7 +31,9 @@ export interface NativeCalls
     BlockDeviceCalls,
     PageCacheCalls,
     ReadCachedCalls,
-    FiemapCalls {}
+    WriteCachedCalls,
+    FiemapCalls,
+    FileLockCalls {}
 
 let calls: NativeCalls | undefined;
 let failure: string | undefined;
@@ -43,7 +47,9 @@ function bindAll(loaded: Library): NativeCalls {
     ...blockDeviceCalls(loaded),
     ...pageCacheCalls(loaded),
     ...readCachedCalls(loaded),
+    ...writeCachedCalls(loaded),
     ...fiemapCalls(loaded),
+    ...fileLockCalls(loaded),
   };
 }
 
