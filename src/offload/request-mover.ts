@@ -158,7 +158,7 @@ export class RequestMover {
   /** Tries the rungs from the cheapest on. */
   async #copy(request: CopyRequest): Promise<void> {
     if (request.length === 0) return;
-    const rungs = this.#parts.ladder.rungs(request.source.file, request.target);
+    const rungs = this.#parts.ladder.rungs(request.source.file, request.target, request.length);
     for (const rung of rungs) {
       if (!isAligned(request, rung)) continue;
       const { alignment } = rung.capabilities;
@@ -202,15 +202,16 @@ export class RequestMover {
       const { source, sourceOffset, target, targetOffset } = rest;
       const length = Math.min(rest.length, capabilities.maxLength);
       const write = { token: source.token, tokenOffset: sourceOffset, target, targetOffset, length };
-      const result = await provider.offloadWrite(signal ? { ...write, signal } : write);
+      const result = await ladder.write(rung, source.file, signal ? { ...write, signal } : write);
       if (result.status === 'unsupported') {
-        ladder.fail(source.file, target, provider.id, result.reason);
+        ladder.fail(source.file, target, provider, result);
         return this.#copy(rest);
       }
       tally.add(provider.id, checkLength(result.length, length));
       rest = advance(rest, result.length);
-      // It stopped between two units: what follows has an unaligned head now.
-      if (rest.sourceOffset % capabilities.alignment !== 0) return this.#copy(rest);
+      // It stopped between two units: what follows has an unaligned head now. Or it was only tried.
+      const aligned = rest.sourceOffset % capabilities.alignment === 0;
+      if (!aligned || rung.trial) return this.#copy(rest);
     }
   }
 }

@@ -16,7 +16,7 @@ import { splitRequest } from '../block/split-request.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import { BufferPool } from './buffer-pool.js';
 import { Gatherer } from './gather.js';
-import { Ladder } from './ladder.js';
+import { Ladder, type LadderMemory } from './ladder.js';
 import type { OffloadProvider } from './offload-provider.js';
 import { type DataPiece, type Group, groups, type Policy, refine, SCAN_WINDOW } from './pieces.js';
 import { planRequests } from './plan.js';
@@ -40,6 +40,8 @@ export interface SessionOptions extends TransferOptions {
   manager: TokenManager;
   /** Instead of the usual ones; one that reads and writes (`buffered`) and `zero` must be among them. */
   providers?: readonly OffloadProvider[];
+  /** What other sessions of this process have found out about providers. */
+  memory?: LadderMemory;
 }
 
 /**
@@ -122,7 +124,7 @@ class Session {
         ? limited(provider, rateLimit)
         : provider,
     );
-    this.#ladder = new Ladder(paced, options.provider);
+    this.#ladder = new Ladder(paced, options.provider, options.memory);
     this.#writes = new PreparedWrites(target);
     const parts: MoverParts = {
       ladder: this.#ladder,

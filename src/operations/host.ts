@@ -7,6 +7,8 @@ import { systemTimer, type Timer } from '../base/timer.js';
 import type { FileSystem } from '../io/file-system.js';
 import { nodeFileSystem } from '../io/node-file-system.js';
 import type { ProcessIdentity } from '../io/process-identity.js';
+import { FailedPairs } from '../offload/failed-pairs.js';
+import { LatencyMemory } from '../offload/latency.js';
 
 export interface Host {
   readonly fileSystem: FileSystem;
@@ -15,11 +17,19 @@ export interface Host {
   readonly timer: Timer;
   /** Who this process is to others; default: asked of the system. */
   readonly process?: ProcessIdentity;
+  /** What providers could not do between which devices. Default: every session finds out by itself. */
+  readonly failedPairs?: FailedPairs;
+  /** How quick providers are between which devices. */
+  readonly latency?: LatencyMemory;
 }
+
+/** One for the process. */
+const memory = { failedPairs: new FailedPairs(systemTimer), latency: new LatencyMemory(systemTimer) };
 
 /** The real machine. */
 export function systemHost(): Host {
-  return { fileSystem: nodeFileSystem, clock: systemClock, random: systemRandom, timer: systemTimer };
+  const host = { fileSystem: nodeFileSystem, clock: systemClock, random: systemRandom, timer: systemTimer };
+  return { ...host, ...memory };
 }
 
 /** Reports how far long work has got. */

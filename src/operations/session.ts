@@ -43,6 +43,7 @@ export function sessionFor(
     provider,
     zeros,
     manager: new TokenManager({ clock: host.clock, random: host.random }),
+    memory: { failed: host.failedPairs, latency: host.latency },
     ...(signal ? { signal } : {}),
     ...(rateLimit ? { rateLimit } : {}),
   };
