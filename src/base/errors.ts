@@ -60,6 +60,12 @@ export type ErrorCode =
   | 'UNWRITTEN'
   /** The chunk of a write-once device has been written: there is no second time. */
   | 'ALREADY_WRITTEN'
+  /** A snapshot that can't be read any more: `context.reason` says what happened to it. */
+  | 'SNAPSHOT_BROKEN'
+  /** The image has snapshots, which what was asked for would break. */
+  | 'HAS_SNAPSHOTS'
+  /** The record of an image's snapshots is damaged, of a newer version, or of another image; see `context.reason`. */
+  | 'SNAPSHOT_RECORD_INVALID'
   /** A write-once device that is not the one wanted; `context.reason`: `primary`, `size`, `chunk-size`, `not-empty`. */
   | 'WRITE_ONCE_MISMATCH'
   /** No provider could carry out the transfer by the means that was demanded. */
