@@ -18,16 +18,23 @@ import type { Token } from '../../offload/token.js';
 import { inspectToken, ZERO_TOKEN } from '../../offload/token-codec.js';
 import type { TokenManager } from '../../offload/token-manager.js';
 import { assertNotHeld } from '../editable-chain.js';
-import type { Host } from '../host.js';
+import type { Host, ProgressSink } from '../host.js';
+import {
+  assertHashBlock,
+  type BoundData,
+  type MadeAuxiliary,
+  makeAuxiliary,
+  type WantedAuxiliary,
+} from './auxiliary-make.js';
 import { DEFAULT_TTL, LONGEST_TTL, type StoreChoice, withTokens } from './store.js';
-import { assertNoTokenFile, MAX_TOKENS, writeTokenFile } from './token-file.js';
+import { assertNoTokenFile, MAX_TOKENS, sumsPath, writeTokenFile } from './token-file.js';
 
 /** What counts as a sector whatever the disk says: tokens stand for blocks of this size. */
 const SECTOR = 512;
 
 export type ReadableMode = 'change-vulnerable' | 'persistent';
 
-export interface TokenReadOptions {
+export interface TokenReadOptions extends WantedAuxiliary {
   path: string;
   format?: FormatId;
   /** Bytes, whole sectors. Default 0. */
@@ -45,6 +52,8 @@ export interface TokenReadOptions {
   force?: boolean;
   store?: StoreChoice;
   signal?: AbortSignal;
+  /** Told only where data is read: for checksums and hashes. */
+  progress?: ProgressSink;
 }
 
 export interface TokenReadResult {
@@ -61,6 +70,12 @@ export interface TokenReadResult {
   expires: number | null;
   /** Ids are those of `token list`; zeros have none. `offset` is the place on the disk. */
   tokens: { id: string | null; state: 'data' | 'zero'; offset: number; length: number }[];
+  /** Checksum and hash tokens: how many go along. */
+  auxiliary: number;
+  /** Bytes under one hash; null without hash tokens. */
+  hashBlock: number | null;
+  /** The file with the sums that the tokens have no room for. */
+  sums: string | null;
 }
 
 /**
@@ -71,21 +86,27 @@ export interface TokenReadResult {
 export async function readToken(host: Host, options: TokenReadOptions): Promise<TokenReadResult> {
   const { path, output, force = false } = options;
   assertLife(options);
+  assertHashBlock(options);
   await assertNoTokenFile(host, output, force);
   const before = await fingerprints(host, options);
   const chain = await openChain(host.fileSystem, path, formatOf(options));
   try {
     await assertNotHeld(host.fileSystem, chain.images);
     const range = rangeOf(chain, options);
-    return await withTokens(host, options.store, async ({ manager }) => {
+    return await withTokens(host, options.store, async ({ manager, store }) => {
       const bound = new BoundRanges(host, manager, options);
+      let auxiliary: MadeAuxiliary | undefined;
       try {
         await bound.bind(await pieces(chain, range, options));
+        const keepAlive = bound.hold();
+        const making = { ...options, path: sumsPath(output), key: await store.key(), force, keepAlive };
+        auxiliary = await makeAuxiliary(host, bound.data(), making);
         assertSame(before, chain);
         const ranges = bound.inOrder().map((entry) => ({ ...entry, offset: entry.offset - range.offset }));
-        const beside = await writeTokenFile(output, ranges, force);
-        return resultOf(options, range, bound, beside);
+        const beside = await writeTokenFile(output, ranges, force, auxiliary);
+        return resultOf(options, range, bound, beside, auxiliary);
       } catch (error) {
+        await auxiliary?.sums?.discard();
         await bound.revoke();
         throw error;
       }
@@ -188,6 +209,8 @@ async function pieces(chain: Chain, range: ByteRange, options: TokenReadOptions)
 
 interface BoundRange extends ByteRange {
   token: Token;
+  /** Where the data is; undefined for zeros. */
+  place?: { file: RandomAccessFile; fileOffset: number };
 }
 
 /** Tokens under way to their file. */
@@ -233,7 +256,8 @@ class BoundRanges {
     for (const [index, { offset, length }] of extents.entries()) {
       const token = tokens[index]?.token;
       const bound = tokens[index]?.length ?? 0;
-      if (token && bound > 0) this.#bound.push({ token, offset, length: bound });
+      const place = { file, fileOffset: ranges[index]?.offset ?? 0 };
+      if (token && bound > 0) this.#bound.push({ token, offset, length: bound, place });
       if (bound < length)
         this.#bound.push({ token: ZERO_TOKEN, offset: offset + bound, length: length - bound });
     }
@@ -241,6 +265,17 @@ class BoundRanges {
 
   inOrder(): BoundRange[] {
     return this.#bound.sort((a, b) => a.offset - b.offset);
+  }
+
+  /** Keeps the tokens from expiring while this process lives; the store is told by calling the answer. */
+  hold(): () => Promise<void> {
+    for (const { token, place } of this.#bound) if (place) this.#manager.pin(token);
+    return () => this.#manager.keepPinned();
+  }
+
+  /** What is bound to data, in the order of the disk. */
+  data(): BoundData[] {
+    return this.inOrder().flatMap(({ place, ...range }) => (place ? [{ ...range, ...place }] : []));
   }
 
   async revoke(): Promise<void> {
@@ -253,6 +288,7 @@ function resultOf(
   { offset, length }: ByteRange,
   bound: BoundRanges,
   beside: string | undefined,
+  { tokens: auxiliary, hashBlock, sums }: MadeAuxiliary,
 ): TokenReadResult {
   return {
     path,
@@ -263,9 +299,12 @@ function resultOf(
     mode,
     ttl,
     expires: bound.expires ?? null,
-    tokens: bound.inOrder().map(({ token, ...range }) => {
+    tokens: bound.inOrder().map(({ token, offset, length }) => {
       const id = inspectToken(token)?.id || null;
-      return { id, state: id ? ('data' as const) : ('zero' as const), ...range };
+      return { id, state: id ? ('data' as const) : ('zero' as const), offset, length };
     }),
+    auxiliary: auxiliary.length,
+    hashBlock: hashBlock ?? null,
+    sums: sums ? sumsPath(output) : null,
   };
 }
