@@ -31,7 +31,11 @@ export interface ChunkWrite {
   abandon(): Promise<void>;
 }
 
+/** How a device keeps its chunks. */
+export type WriteOnceKind = 'sparse' | 'vhd' | 'vhdx' | 'thin' | 'remote';
+
 export interface WriteOnceDevice {
+  readonly kind: WriteOnceKind;
   readonly label: string;
   /** Bytes: those of the primary. */
   readonly size: number;
@@ -54,5 +58,7 @@ export interface WriteOnceDevice {
   sealAll(writes: readonly ChunkWrite[]): Promise<('written' | 'lost')[]>;
   /** The chunks written so far, in order; of others' writes some may be missing. */
   written(): AsyncIterable<number>;
+  /** Bytes of storage in use, as far as the system tells. */
+  allocatedBytes(): Promise<number>;
   close(): Promise<void>;
 }

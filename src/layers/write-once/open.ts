@@ -1,0 +1,101 @@
+/**
+ * Making, opening and deleting write-once devices of any kind.
+ *
+ * Invariant: content says what a device is, as with images; a name is looked at only when it is new. Whoever opens a
+ * device says what it is to be of, and gets another one never.
+ */
+import { VhdkitError } from '../../base/errors.js';
+import { type RandomSource, systemRandom } from '../../base/random.js';
+import type { WriteOnceDevice } from '../../block/write-once-device.js';
+import type { FileSystem } from '../../io/file-system.js';
+import { nodeFileSystem } from '../../io/node-file-system.js';
+import { assertShape, DEFAULT_CHUNK_SIZE, type Expectations } from './shape.js';
+import { HEADER_BYTES, hasMagic } from './sparse/layout.js';
+import { createSparse, openSparse } from './sparse/store.js';
+
+export type WriteOnceKind = 'sparse';
+
+export interface WriteOnceAccess {
+  fileSystem?: FileSystem;
+  random?: RandomSource;
+}
+
+/** What a new device is to be. Sizes in bytes. */
+export interface CreateWriteOnceOptions extends WriteOnceAccess {
+  /** That of the primary. */
+  size: number;
+  /** Default: 64 KiB. */
+  chunkSize?: number;
+  /** Tells the primary from other disks; compared whenever the device is opened. */
+  primaryId: string;
+  /** Replace what is there. */
+  overwrite?: boolean;
+}
+
+export interface OpenWriteOnceOptions extends WriteOnceAccess, Expectations {
+  /** Default: true. */
+  writable?: boolean;
+}
+
+/**
+ * Makes an empty device; `openWriteOnce` opens it.
+ * @throws INVALID_ARGUMENT, ALREADY_EXISTS, TARGET_TOO_SMALL (a block device, a file system's limit),
+ *   WRITE_ONCE_MISMATCH (`not-empty`: a block device that holds something), NO_SPACE, PERMISSION_DENIED, IO_FAILED
+ */
+export async function createWriteOnce(
+  kind: WriteOnceKind,
+  path: string,
+  options: CreateWriteOnceOptions,
+): Promise<void> {
+  const { size, primaryId, chunkSize = DEFAULT_CHUNK_SIZE, overwrite = false } = options;
+  const shape = { size, chunkSize, primaryId };
+  assertShape(path, shape);
+  const access = {
+    fileSystem: options.fileSystem ?? nodeFileSystem,
+    random: options.random ?? systemRandom,
+  };
+  switch (kind) {
+    case 'sparse':
+      return createSparse(path, shape, access, overwrite);
+  }
+}
+
+/**
+ * Opens a device of any kind.
+ * @throws NOT_FOUND, FORMAT_UNKNOWN (no write-once device), WRITE_ONCE_MISMATCH (not the one expected), IMAGE_CORRUPT,
+ *   IN_USE (kinds that one process has at a time), UNSUPPORTED (a newer version), PERMISSION_DENIED, IO_FAILED
+ */
+export async function openWriteOnce(
+  path: string,
+  options: OpenWriteOnceOptions = {},
+): Promise<WriteOnceDevice> {
+  const fileSystem = options.fileSystem ?? nodeFileSystem;
+  const file = await fileSystem.open(path, { writable: options.writable ?? true });
+  const head = new Uint8Array(HEADER_BYTES + 512);
+  const count = await file.read(head, 0).catch(async (error: unknown) => {
+    await file.close();
+    throw error;
+  });
+  const bytes = head.subarray(0, count);
+  // Either copy of the header is enough.
+  if (hasMagic(bytes) || hasMagic(bytes.subarray(HEADER_BYTES))) return openSparse(file, options, fileSystem);
+  await file.close();
+  throw new VhdkitError('FORMAT_UNKNOWN', `${path} is no write-once device`, {
+    operation: 'open write-once device',
+    context: { path },
+    hint: 'Name the device that was made for the snapshot.',
+  });
+}
+
+/**
+ * Removes a device. @throws IN_USE while a process has it open for writing, NOT_FOUND, PERMISSION_DENIED
+ */
+export async function deleteWriteOnce(path: string, access: WriteOnceAccess = {}): Promise<void> {
+  const fileSystem = access.fileSystem ?? nodeFileSystem;
+  const lock = await fileSystem.lock(path);
+  try {
+    await fileSystem.remove(path);
+  } finally {
+    await lock.release();
+  }
+}
