@@ -50,6 +50,8 @@ export type ErrorCode =
   | 'TOKEN_INVALID'
   /** The token's time is over. */
   | 'TOKEN_EXPIRED'
+  /** The limits of a token store leave no room, and nothing may be evicted; `context.reason` says which limit. */
+  | 'TOKEN_LIMIT'
   /** The token store can't be used: out of reach, damaged, of a newer version, …; `context.reason` says which. */
   | 'TOKEN_STORE_FAILED'
   /** The data that a change-vulnerable token stands for was changed. */

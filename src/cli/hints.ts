@@ -29,6 +29,7 @@ const HINTS: Record<ErrorCode, string> = {
   TARGET_TOO_SMALL: 'Choose a larger device, or a format that goes further: VHDX holds up to 64 TiB.',
   TOKEN_INVALID: 'Make a new token.',
   TOKEN_EXPIRED: 'Make a new token, with a longer time.',
+  TOKEN_LIMIT: 'Revoke tokens that are not needed, or raise the limits of the store: `vhdkit token limits`.',
   TOKEN_STORE_FAILED: 'Check the token store, or name another one.',
   SOURCE_CHANGED: 'Stop whatever writes to it, or use --snapshot-source on storage that can share extents.',
   VERIFY_FAILED: 'Convert again; if it happens again, test the memory and the storage of this machine.',

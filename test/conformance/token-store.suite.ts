@@ -1,6 +1,7 @@
 /** The suite every token store passes. */
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { TokenRecord, TokenStore, WalkOptions } from '../../src/offload/store/token-store.js';
+import { describeLimits } from './token-limits.suite.js';
 
 export function sampleRecord(id: string, lastUsed = 1): TokenRecord {
   return {
@@ -56,6 +57,7 @@ export function describeTokenStore(name: string, open: OpenTwice): void {
     describeRecords(make);
     describeSharing(openTwo);
     describeRaces(openTwo);
+    describeLimits(make, openTwo);
   });
 }
 

@@ -32,11 +32,17 @@ import {
   makeMark,
   removeMark,
 } from '../../io/unsynced-mark.js';
+import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
+import { LmdbIndex } from './lmdb-index.js';
+import { assertWhole, MAX_PAGE_BYTES } from './lmdb-layout.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { storeError } from './store-errors.js';
 import {
   dueTime,
+  type EvictionOrder,
   type StoredToken,
+  type StoreLimits,
+  type StoreUsage,
   type TokenRecord,
   type TokenStore,
   type WalkOptions,
@@ -90,7 +96,7 @@ export async function openLmdbStore(folder: string, options: LmdbStoreOptions = 
       path: folder,
       noSubdir: false,
       mapSize: MAP_BYTES,
-      maxDbs: 4,
+      maxDbs: 8,
       encoding: 'binary',
       cache: false,
       overlappingSync: false,
@@ -115,7 +121,7 @@ async function prepareFolder(folder: string, boot: string | undefined): Promise<
       if (!(isVhdkitError(error) && error.code === 'NO_SPACE' && found && found.size > 0)) throw error;
     });
     if (boot && (await folderState(folder, boot)) === 'torn') await beginAnew(folder, boot);
-    else if (found && found.size > 0) assertWhole(folder, found.start, found.size);
+    else if (found && found.size > 0) assertWhole(folder, DATA, found.start, found.size);
     await makePrivateFile(`${folder}/${DATA}`);
     await makePrivateFile(`${folder}/${LOCKS}`);
   } catch (error) {
@@ -145,41 +151,11 @@ async function recoveryLock(folder: string): Promise<HeldLock> {
   }
 }
 
-const MAX_PAGE_BYTES = 65_536;
-const MAGIC = 0xbeefc0de;
-/** LMDB's data format: 1 of the releases, 2 of the line that lmdb-js builds. */
-const LMDB_VERSION = 2;
-/** Pages at the end that LMDB counts but may never have written. */
-const UNWRITTEN_PAGES = 8;
-
-/**
- * LMDB maps its file and believes it: one that is too short would end the process. So its two meta pages
- * are looked at first (layout: MDB_page, MDB_meta of lmdb's mdb.c; native byte order, as the library's).
- */
-function assertWhole(folder: string, start: Uint8Array, size: number): void {
-  const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
-  const damaged = (detail: string) => storeError('damaged', folder, detail);
-  if (start.length < 168 || view.getUint32(24, true) !== MAGIC)
-    throw damaged(`${DATA} is no LMDB data file, or its beginning was overwritten`);
-  const version = view.getUint32(28, true) & 0xffff;
-  if (version !== LMDB_VERSION) {
-    if (version > LMDB_VERSION) throw storeError('newer-version', folder, `LMDB's format is ${version}`);
-    throw storeError('not-a-store', folder, `${DATA} was made by another LMDB (format ${version})`);
-  }
-  const page = view.getUint32(48, true);
-  if (page < 512 || page > MAX_PAGE_BYTES || (page & (page - 1)) !== 0 || start.length < page + 168)
-    throw damaged(`${DATA} states pages of ${page} bytes`);
-  const latest = view.getBigUint64(152, true) >= view.getBigUint64(page + 152, true) ? 0 : page;
-  if (view.getUint32(latest + 24, true) !== MAGIC) throw damaged(`the meta page of ${DATA} was overwritten`);
-  const last = Number(view.getBigUint64(latest + 144, true));
-  if ((last + 1 - UNWRITTEN_PAGES) * page > size)
-    throw damaged(`${DATA} ends at ${size} bytes, but it has ${last + 1} pages of ${page}`);
-}
-
 class LmdbTokenStore implements TokenStore {
   readonly #folder: string;
   readonly #root: RootDatabase<Buffer, string>;
   readonly #tokens: Database<Buffer, string>;
+  readonly #index: LmdbIndex;
   readonly #boot: string | undefined;
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
@@ -197,6 +173,7 @@ class LmdbTokenStore implements TokenStore {
     this.#boot = boot;
     this.#maxRecords = maxRecords;
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
+    this.#index = new LmdbIndex(folder, root);
   }
 
   /** Reads the store's header, or makes it: whoever is first decides the key. */
@@ -236,15 +213,18 @@ class LmdbTokenStore implements TokenStore {
           this.#folder,
           `it holds ${this.#maxRecords} tokens, more than that it takes not`,
         );
+      this.#note(record.id, record);
       return this.#write(record.id, bytes);
     });
   }
 
   async update(record: TokenRecord, revision: number): Promise<number | undefined> {
     const bytes = encodeRecord(record);
-    return this.#change(() =>
-      this.#revisionOf(record.id) === revision ? this.#write(record.id, bytes) : undefined,
-    );
+    return this.#change(() => {
+      if (this.#revisionOf(record.id) !== revision) return undefined;
+      this.#note(record.id, record);
+      return this.#write(record.id, bytes);
+    });
   }
 
   async delete(id: string, revision?: number): Promise<boolean> {
@@ -252,12 +232,18 @@ class LmdbTokenStore implements TokenStore {
     return this.#change(() => {
       const current = this.#revisionOf(id);
       if (current === undefined || (revision !== undefined && current !== revision)) return false;
+      this.#note(id, undefined);
       this.#tokens.removeSync(id);
       return true;
     });
   }
 
   async *list({ dueBy = Number.POSITIVE_INFINITY }: WalkOptions = {}): AsyncGenerator<StoredToken> {
+    if (dueBy < Number.POSITIVE_INFINITY && this.#limited()) {
+      for await (const entry of this.#all(this.#index.dueBy(dueBy, (work) => this.#read(work))))
+        if (dueTime(entry.record) <= dueBy) yield entry;
+      return;
+    }
     let after: string | undefined;
     for (;;) {
       const batch = this.#read(() => this.#batchAfter(after));
@@ -268,6 +254,38 @@ class LmdbTokenStore implements TokenStore {
       after = batch.at(-1)?.key;
       if (batch.length < WALK_BATCH) return;
     }
+  }
+
+  async *evictionOrder(order: EvictionOrder, now: number): AsyncGenerator<StoredToken> {
+    if (this.#limited()) yield* this.#all(this.#index.order(order, now, (work) => this.#read(work)));
+    else yield* inEvictionOrder(() => this.list(), order, now);
+  }
+
+  async *#all(batches: Iterable<string[]>): AsyncGenerator<StoredToken> {
+    for (const batch of batches)
+      for (const id of batch) {
+        const entry = await this.get(id);
+        if (entry) yield entry;
+      }
+  }
+
+  #limited(): boolean {
+    return this.#read(() => this.#index.limits()) !== undefined;
+  }
+
+  async limits(): Promise<StoreLimits> {
+    return this.#read(() => this.#index.limits() ?? {});
+  }
+
+  async setLimits(limits: StoreLimits): Promise<void> {
+    await this.#change(() => this.#index.rebuild(limits, this.#records()));
+  }
+
+  async usage(): Promise<StoreUsage> {
+    if (this.#limited()) return this.#read(() => this.#index.usage());
+    let used = NO_USAGE;
+    for await (const { record } of this.list()) used = addUsage(used, usageOf(record));
+    return used;
   }
 
   async count(): Promise<number> {
@@ -301,6 +319,23 @@ class LmdbTokenStore implements TokenStore {
       for (const mark of [await this.#mark, ...abandoned]) await removeMark(mark);
     } catch (error) {
       throw translate(error, this.#folder);
+    }
+  }
+
+  /** Inside a transaction: what the limits and their index are to know of a change. @throws TOKEN_LIMIT */
+  #note(id: string, after: TokenRecord | undefined): void {
+    const limits = this.#index.limits();
+    if (limits === undefined) return;
+    const value = this.#tokens.getBinary(id);
+    this.#index.replace(limits, value && this.#decode(id, value).record, after);
+  }
+
+  *#records(): Generator<TokenRecord> {
+    for (let after: string | undefined; ; ) {
+      const batch = this.#batchAfter(after);
+      for (const { key, value } of batch) yield this.#decode(key, value).record;
+      after = batch.at(-1)?.key;
+      if (batch.length < WALK_BATCH) return;
     }
   }
 

@@ -4,9 +4,13 @@
  * Records are copied in and out, as a store outside the process would do.
  */
 import { type RandomSource, systemRandom } from '../../base/random.js';
+import { assertRoom, inEvictionOrder, NO_USAGE, usageAfter } from './limits.js';
 import {
   dueTime,
+  type EvictionOrder,
   type StoredToken,
+  type StoreLimits,
+  type StoreUsage,
   type TokenRecord,
   type TokenStore,
   type WalkOptions,
@@ -20,6 +24,8 @@ export class MemoryTokenStore implements TokenStore {
   readonly #refusals = new Map<string, number>();
   readonly #key: Uint8Array;
   #revision = 0;
+  #limits: StoreLimits = {};
+  #usage = NO_USAGE;
 
   constructor(random: RandomSource = systemRandom) {
     this.#key = random.bytes(KEY_BYTES);
@@ -43,7 +49,9 @@ export class MemoryTokenStore implements TokenStore {
   }
 
   async delete(id: string, revision?: number): Promise<boolean> {
-    if (revision !== undefined && this.#entries.get(id)?.revision !== revision) return false;
+    const entry = this.#entries.get(id);
+    if (!entry || (revision !== undefined && entry.revision !== revision)) return false;
+    this.#usage = usageAfter(this.#usage, entry.record, undefined);
     return this.#entries.delete(id);
   }
 
@@ -66,11 +74,31 @@ export class MemoryTokenStore implements TokenStore {
     return Object.fromEntries(this.#refusals);
   }
 
+  async limits(): Promise<StoreLimits> {
+    return { ...this.#limits };
+  }
+
+  async setLimits(limits: StoreLimits): Promise<void> {
+    this.#limits = { ...limits };
+  }
+
+  async usage(): Promise<StoreUsage> {
+    return { ...this.#usage };
+  }
+
+  evictionOrder(order: EvictionOrder, now: number): AsyncIterable<StoredToken> {
+    return inEvictionOrder(() => this.list(), order, now);
+  }
+
   async close(): Promise<void> {
     this.#entries.clear();
+    this.#usage = NO_USAGE;
   }
 
   #set(record: TokenRecord): number {
+    const next = usageAfter(this.#usage, this.#entries.get(record.id)?.record, record);
+    assertRoom(this.#limits, this.#usage, next, 'in memory');
+    this.#usage = next;
     this.#revision += 1;
     this.#entries.set(record.id, { record: structuredClone(record), revision: this.#revision });
     return this.#revision;

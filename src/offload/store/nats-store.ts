@@ -12,22 +12,38 @@
  *
  * Who may read the bucket can make tokens: its key lies there. Not here: rights of users, which are the server's.
  */
-import type { JetStreamClient, JetStreamManager, JsMsg, StreamConfig } from '@nats-io/jetstream';
+import type { JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node';
-import { isVhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
-import { decodeRecord, encodeRecord, MAX_RECORD_BYTES } from './record-codec.js';
+import { inEvictionOrder } from './limits.js';
+import {
+  apiCode,
+  bucketConfig,
+  FORMAT,
+  NAME_IN_USE,
+  NO_MESSAGE,
+  nobodyThere,
+  STREAM_NOT_FOUND,
+  shapeComplaint,
+  toJson,
+  translate,
+  WRONG_LAST_SEQUENCE,
+} from './nats-bucket.js';
+import { NatsUsage } from './nats-usage.js';
+import { decodeRecord, encodeRecord } from './record-codec.js';
 import { type StoreFailure, storeError } from './store-errors.js';
 import {
   dueTime,
+  type EvictionOrder,
   type StoredToken,
+  type StoreLimits,
+  type StoreUsage,
   type TokenRecord,
   type TokenStore,
   type WalkOptions,
 } from './token-store.js';
 
 export const DEFAULT_BUCKET = 'vhdkit-tokens';
-const FORMAT = 'vhdkit token store';
 const VERSION = 1;
 const KEY_BYTES = 32;
 const KEY_ID = /^[0-9a-z]{1,64}$/;
@@ -37,13 +53,6 @@ const DEFAULT_TIMEOUT = 5000;
 const RETRY_DELAY = 100;
 /** Somebody wins every round, so this many others were faster. */
 const MAX_ROUNDS = 200;
-/** JetStream's err_code values (server/errors.json of nats-server). */
-const WRONG_LAST_SEQUENCE = [10071, 10164];
-const NO_MESSAGE = [10037, 10043, 10057];
-const STREAM_NOT_FOUND = 10059;
-const NAME_IN_USE = 10058;
-const FULL = [10023, 10047, 10077, 10028, 10122];
-
 export interface NatsStoreOptions {
   /** `nats://[user:password@]host[:port]` or with `tls:`; user without password is a token. */
   server: string;
@@ -138,6 +147,7 @@ class NatsTokenStore implements TokenStore {
   readonly #parts: Parts;
   readonly #stream: string;
   readonly #prefix: string;
+  readonly #usage: NatsUsage;
   #key: Uint8Array = new Uint8Array(0);
   #connected = true;
   #closed = false;
@@ -146,6 +156,14 @@ class NatsTokenStore implements TokenStore {
     this.#parts = parts;
     this.#stream = `KV_${parts.bucket}`;
     this.#prefix = `$KV.${parts.bucket}`;
+    this.#usage = new NatsUsage(
+      {
+        read: () => this.#fetch(this.#meta('limits')),
+        write: (data, expected) => this.#publish(this.#meta('limits'), data, expected),
+        walk: () => this.list(),
+      },
+      parts.location,
+    );
     void this.#watchConnection();
   }
 
@@ -177,13 +195,19 @@ class NatsTokenStore implements TokenStore {
   }
 
   async put(record: TokenRecord): Promise<number | undefined> {
-    return this.#publish(this.#token(record.id), encodeRecord(record), 0);
+    const bytes = encodeRecord(record);
+    return this.#usage.changing(undefined, record, () => this.#publish(this.#token(record.id), bytes, 0));
   }
 
   async update(record: TokenRecord, revision: number): Promise<number | undefined> {
     // An expected revision of 0 would mean: not there.
     if (!(revision > 0)) return undefined;
-    return this.#publish(this.#token(record.id), encodeRecord(record), revision);
+    const bytes = encodeRecord(record);
+    const publish = () => this.#publish(this.#token(record.id), bytes, revision);
+    if (!(await this.#usage.counts())) return publish();
+    const before = await this.get(record.id);
+    if (before?.revision !== revision) return undefined;
+    return this.#usage.changing(before.record, record, publish);
   }
 
   async delete(id: string, revision?: number): Promise<boolean> {
@@ -192,7 +216,10 @@ class NatsTokenStore implements TokenStore {
       // Only a sequence that is this token's may be deleted.
       const found = await this.#fetch(this.#token(id));
       if (!found || (revision !== undefined && found.seq !== revision)) return false;
-      if (await this.#remove(found.seq)) return true;
+      if (await this.#remove(found.seq)) {
+        await this.#usage.removed(() => decodeRecord(id, found.data, this.#parts.location));
+        return true;
+      }
       if (revision !== undefined) return false;
     }
     throw this.#error('timeout', `token ${id} is changed faster than it can be deleted`);
@@ -226,6 +253,22 @@ class NatsTokenStore implements TokenStore {
 
   async refusals(): Promise<Record<string, number>> {
     return this.#counts((await this.#fetch(this.#meta('refusals')))?.data);
+  }
+
+  limits(): Promise<StoreLimits> {
+    return this.#usage.limits();
+  }
+
+  setLimits(limits: StoreLimits): Promise<void> {
+    return this.#usage.setLimits(limits);
+  }
+
+  usage(): Promise<StoreUsage> {
+    return this.#usage.count();
+  }
+
+  evictionOrder(order: EvictionOrder, now: number): AsyncIterable<StoredToken> {
+    return inEvictionOrder(() => this.list(), order, now);
   }
 
   async close(): Promise<void> {
@@ -395,71 +438,4 @@ class NatsTokenStore implements TokenStore {
   #error(reason: StoreFailure, detail: string): Error {
     return storeError(reason, this.#parts.location, detail);
   }
-}
-
-function toJson(value: object): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value));
-}
-
-/** A key-value bucket of one value per key that nothing leaves by itself, whose messages may be deleted. */
-function bucketConfig(
-  name: string,
-  subject: string,
-): Partial<StreamConfig> & { name: string; subjects: string[] } {
-  return {
-    name,
-    subjects: [subject],
-    retention: 'limits',
-    storage: 'file',
-    discard: 'new',
-    max_msgs_per_subject: 1,
-    max_age: 0,
-    max_msg_size: MAX_RECORD_BYTES + 1024,
-    allow_rollup_hdrs: true,
-    deny_delete: false,
-    description: FORMAT,
-  };
-}
-
-/** What is wrong with a bucket that was there; undefined when it will do. */
-function shapeComplaint(found: StreamConfig, wanted: Partial<StreamConfig>): string | undefined {
-  if (found.subjects?.length !== 1 || found.subjects[0] !== wanted.subjects?.[0])
-    return 'the stream does not have the subjects of a key-value bucket';
-  if (found.mirror || (found.sources?.length ?? 0) > 0) return 'the bucket is a copy of another one';
-  if (found.max_age !== 0) return 'the bucket drops what is older than a time of its own';
-  if (found.max_msgs_per_subject !== 1) return 'the bucket keeps more than one value per key';
-  if (found.discard !== 'new') return 'the bucket drops old records when it is full';
-  if (found.storage !== 'file') return 'the bucket is kept in memory only';
-  if (found.retention !== 'limits') return 'the bucket drops records once they were read';
-  if (found.deny_delete) return "records can't be deleted from the bucket (deny_delete)";
-  if (found.max_msg_size !== -1 && found.max_msg_size < MAX_RECORD_BYTES)
-    return `the bucket takes no values of ${MAX_RECORD_BYTES} bytes`;
-  return undefined;
-}
-
-/** JetStream's code for what went wrong, if the server said one. */
-function apiCode(error: unknown): number | undefined {
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'number' ? code : undefined;
-}
-
-function nobodyThere(error: unknown): boolean {
-  return error instanceof Error && /jetstream is not enabled|no responders/i.test(error.message);
-}
-
-function translate(error: unknown, location: string, connected: boolean): unknown {
-  if (isVhdkitError(error) || error instanceof RangeError) return error;
-  const code = apiCode(error);
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const fail = (reason: StoreFailure, detail: string) => storeError(reason, location, detail, error);
-  if (code === STREAM_NOT_FOUND) return fail('gone', 'the bucket is not there any more');
-  if (code !== undefined && FULL.includes(code)) return fail('full', 'the server takes no more');
-  if (/authorization|authentication|permission|nkey|credential/i.test(text))
-    return fail('access-denied', 'the server refuses the login or the request');
-  if (nobodyThere(error) || code === 10076 || code === 10039)
-    return fail('no-jetstream', 'the server has no JetStream');
-  if (!connected || /ECONN|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|refused|closed|Connection|disconnect/i.test(text))
-    return fail('unreachable', 'the server does not answer');
-  if (/timeout/i.test(text)) return fail('timeout', 'the server took too long to answer');
-  return fail('failed', text);
 }

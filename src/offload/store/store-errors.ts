@@ -11,6 +11,14 @@ const REASONS = {
   'not-private': ['PERMISSION_DENIED', 'Take the write permission for others from the folder (chmod 700).'],
   'access-denied': ['PERMISSION_DENIED', 'Check the user, password or credentials for the server.'],
   full: ['NO_SPACE', 'Revoke tokens that are not needed, or make room where the store lies.'],
+  'token-limit': [
+    'TOKEN_LIMIT',
+    'Every token is in use or of higher priority: revoke some, give this one a higher --priority, or raise the limit (vhdkit token limits --tokens N).',
+  ],
+  'kept-limit': [
+    'TOKEN_LIMIT',
+    'Revoke persistent tokens, give this one a higher --priority, take one with --mode change-vulnerable, or raise the limit (vhdkit token limits --kept SIZE).',
+  ],
   'package-missing': ['UNSUPPORTED', 'Install the package named, or name another token store.'],
   damaged: ['TOKEN_STORE_FAILED', 'Remove the store and make the tokens anew.'],
   'newer-version': ['TOKEN_STORE_FAILED', 'Use a vhdkit at least as new as the one that made the store.'],

@@ -72,6 +72,27 @@ export interface WalkOptions {
   dueBy?: number;
 }
 
+/** What all who share a store agreed on. What is absent is not limited. */
+export interface StoreLimits {
+  /** Live tokens. */
+  tokens?: number;
+  /** Bytes of storage kept for persistent tokens. */
+  keptBytes?: number;
+  /** Bytes of memory that each manager may take for the tokens it knows; the store only passes it on. */
+  memory?: number;
+}
+
+export interface StoreUsage {
+  /** Live records, and those whose time is over but that nobody swept yet. */
+  tokens: number;
+  /** Records that ended and are remembered for a while. */
+  ended: number;
+  keptBytes: number;
+}
+
+/** Which records are wanted: live ones, live ones with `keptBytes`, or those that ended. */
+export type EvictionOrder = 'tokens' | 'kept' | 'ended';
+
 /**
  * Errors of stores outside the process: TOKEN_STORE_FAILED with `context.reason` (store-errors.ts),
  * PERMISSION_DENIED, NO_SPACE. After one of them a change may or may not have been made; asking again
@@ -81,9 +102,16 @@ export interface TokenStore {
   /** The secret of the keyed checksum, 32 bytes; made by whoever asks first, the same for all ever after. */
   key(): Promise<Uint8Array>;
   get(id: string): Promise<StoredToken | undefined>;
-  /** Adds a new record; returns its revision, or undefined when the id is taken. */
+  /**
+   * Adds a new record; returns its revision, or undefined when the id is taken.
+   * @throws TOKEN_LIMIT when there are as many live ones as the limits allow; decided together with the change,
+   *   so that all who share the store together stay within them
+   */
   put(record: TokenRecord): Promise<number | undefined>;
-  /** Replaces; returns the new revision, or undefined when `revision` is not the current one. */
+  /**
+   * Replaces; returns the new revision, or undefined when `revision` is not the current one.
+   * @throws TOKEN_LIMIT when `keptBytes` grows beyond the limit; nothing else is ever refused
+   */
   update(record: TokenRecord, revision: number): Promise<number | undefined>;
   /** True when the record was there (with that revision, if one is given) and is gone now. */
   delete(id: string, revision?: number): Promise<boolean>;
@@ -95,6 +123,13 @@ export interface TokenStore {
   countRefusal(reason: string): Promise<void>;
   /** What was counted since the store was made, by everybody who shares it. */
   refusals(): Promise<Record<string, number>>;
+  /** What was agreed on; nothing: `{}`. */
+  limits(): Promise<StoreLimits>;
+  /** Replaces the limits. What is beyond them stays; only nothing is added to it. */
+  setLimits(limits: StoreLimits): Promise<void>;
+  usage(): Promise<StoreUsage>;
+  /** Records in the order in which they make room (limits.ts), as it is at the moment `now`. */
+  evictionOrder(order: EvictionOrder, now: number): AsyncIterable<StoredToken>;
   /** Gives back what the store holds open. Nothing may be asked of it afterwards; closing twice is harmless. */
   close(): Promise<void>;
 }
