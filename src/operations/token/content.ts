@@ -22,12 +22,12 @@ export interface Selection {
 }
 
 /** The ranges clipped to the selection; offsets count from the selection's start. */
-interface Clipped extends TokenRange {
+export interface Clipped extends TokenRange {
   /** Within the token. */
   tokenOffset: number;
 }
 
-function select(
+export function select(
   ranges: readonly TokenRange[],
   { tokenOffset = 0, length }: Selection,
   path: string,
