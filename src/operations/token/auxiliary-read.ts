@@ -14,6 +14,7 @@ import {
   primaryDigest,
 } from '../../offload/auxiliary/auxiliary-codec.js';
 import { listOf, type SumList, SumsFile } from '../../offload/auxiliary/sums-file.js';
+import type { TokenStore } from '../../offload/store/token-store.js';
 import type { Token } from '../../offload/token.js';
 import { invalid } from '../../offload/token-refusal.js';
 import type { Host } from '../host.js';
@@ -52,10 +53,14 @@ export class AuxiliarySet {
     return [...this.#known.values()].some((fields) => fields.kind === kind);
   }
 
-  /** @throws TOKEN_INVALID (`forged`, `foreign`, `malformed`) when any token of this kind is not genuine */
-  assertGenuine(kind: AuxiliaryKind): void {
+  /**
+   * A refusal is counted in the store.
+   * @throws TOKEN_INVALID (`forged`, `foreign`, `malformed`) when any token of this kind is not genuine
+   */
+  async assertGenuine(kind: AuxiliaryKind, store: TokenStore): Promise<void> {
     const bad = this.#refused.find(({ auxiliary }) => auxiliary === kind);
     if (!bad) return;
+    await store.countRefusal(bad.reason).catch(() => undefined);
     const { message, context } = invalid(bad.reason);
     const what = kind === 'checksum' ? 'Of a checksum token' : 'Of a hash token';
     throw new VhdkitError('TOKEN_INVALID', `${what}: ${message}`, {

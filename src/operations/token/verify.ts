@@ -43,9 +43,10 @@ export interface Expectation {
 export async function expectationOf(
   auxiliary: AuxiliarySet,
   ranges: readonly Clipped[],
+  store: TokenStore,
 ): Promise<Expectation | undefined> {
   if (!auxiliary.has('checksum')) return undefined;
-  auxiliary.assertGenuine('checksum');
+  await auxiliary.assertGenuine('checksum', store);
   const parts: CheckedPart[] = [];
   let known = false;
   for (const { token, claims, offset, length, tokenOffset } of ranges) {
@@ -175,7 +176,7 @@ export async function verifyTokens(host: Host, options: TokenVerifyOptions): Pro
   return withTokens(host, options.store, async ({ store }) => {
     const auxiliary = new AuxiliarySet(host, path, tokens, await store.key());
     try {
-      const expectation = await expectationOf(auxiliary, clipped);
+      const expectation = await expectationOf(auxiliary, clipped, store);
       if (!expectation) throw nothingKnown(path);
       const verified = await compareWith(host, store, expectation, { ...options, offset });
       const { length } = expectation;
