@@ -2,6 +2,7 @@
 import type { TokenReadResult } from '../../operations/token/read.js';
 import type { TokenRevokeResult } from '../../operations/token/revoke.js';
 import type { ShownToken, TokenLife, TokenListResult, TokenShowResult } from '../../operations/token/show.js';
+import type { TokenVerifyResult, Verified } from '../../operations/token/verify.js';
 import type { TokenWriteResult } from '../../operations/token/write.js';
 import { printable, type Style } from './style.js';
 import { durationText, type Field, fieldLines, rateText, sizeText } from './text.js';
@@ -22,11 +23,15 @@ function cut(lines: string[]): string[] {
 }
 
 export function renderTokenRead(result: TokenReadResult, style: Style): string[] {
-  const { path, output, ranges, offset, length, mode, ttl, expires, tokens } = result;
+  const { path, output, ranges, offset, length, mode, ttl, expires, tokens, auxiliary, hashBlock, sums } =
+    result;
   const fields: Field[] = [
     ['range', `${sizeText(length)} from offset ${offset} on`],
     ['mode', mode],
     ['ranges', ranges === null ? undefined : printable(ranges)],
+    ['beside', auxiliary > 0 ? count(auxiliary, 'auxiliary token') : undefined],
+    ['hashed', hashBlock === null ? undefined : `in blocks of ${sizeText(hashBlock)}`],
+    ['sums', sums === null ? undefined : printable(sums)],
     ['unused', `void after ${durationText(ttl)}`],
     ['expires', expires === null ? undefined : timeText(expires)],
   ];
@@ -39,8 +44,23 @@ function some(bytes: number): string | undefined {
   return bytes > 0 ? sizeText(bytes) : undefined;
 }
 
+function verifiedText({ checked, unchecked }: Verified): string {
+  const rest = unchecked > 0 ? `, nothing known of ${sizeText(unchecked)}` : '';
+  return `${sizeText(checked)} as the checksums say${rest}`;
+}
+
+export function renderTokenVerify(result: TokenVerifyResult, style: Style): string[] {
+  const { target, offset, length, verified, elapsedMs } = result;
+  const where = `${style.bold(printable(target))} at offset ${offset}`;
+  const fields: Field[] = [
+    ['verified', verifiedText(verified)],
+    ['time', durationText(elapsedMs)],
+  ];
+  return [`Verified ${sizeText(length)} of ${where}`, ...fieldLines(fields, style)];
+}
+
 export function renderTokenWrite(result: TokenWriteResult, style: Style): string[] {
-  const { bytes, dryRun, target, format, type, offset, length, elapsedMs } = result;
+  const { bytes, dryRun, target, format, type, offset, length, elapsedMs, verified } = result;
   const to = dryRun ? 'to ' : '';
   const rate = rateText(bytes.shared + bytes.kernelCopied + bytes.buffered, elapsedMs);
   const fields: Field[] = [
@@ -48,6 +68,7 @@ export function renderTokenWrite(result: TokenWriteResult, style: Style): string
     [dryRun ? 'to copy in kernel' : 'copied in kernel', some(bytes.kernelCopied)],
     [dryRun ? 'to read and write' : 'read and written', some(bytes.buffered)],
     [`${to}zero`, some(bytes.zeroed)],
+    ['verified', verified ? verifiedText(verified) : undefined],
     ['time', dryRun ? undefined : `${durationText(elapsedMs)}${rate ? `, ${rate}` : ''}`],
   ];
   const where = `${style.bold(printable(target))} (${format}, ${type}) at offset ${offset}`;

@@ -1,4 +1,5 @@
 /** `vhdkit token read`: tokens for a range of a disk. */
+import type { ProgressSink } from '../../../operations/host.js';
 import { BaseCommand } from '../../base-command.js';
 import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
 import { duration, tokenStoreFlag } from '../../token-flags.js';
@@ -12,7 +13,10 @@ export default class TokenRead extends BaseCommand {
     'Both are readable by their owner only and name no file.\n\n' +
     'A change-vulnerable token is refused once the file it stands for changes. A persistent one keeps the data as ' +
     'it is now, in shared extents (XFS, Btrfs) in the hidden folder .vhdkit-kept beside the data, until it is revoked ' +
-    'or expires. Whoever uses a token must be allowed to read the data, and must use the same token store.';
+    'or expires. Whoever uses a token must be allowed to read the data, and must use the same token store.\n\n' +
+    '--checksum and --hash read the data once and send tokens along that say more of it: checksums let `token write` ' +
+    'and `token verify` find damage without the source; hashes let `token write --have` take blocks from images ' +
+    'that hold them already, even when the other tokens are void. What they have no room for is in FILE.sums.';
   static override examples = [
     {
       description: 'Two GiB of a disk, to be written elsewhere soon',
@@ -21,6 +25,14 @@ export default class TokenRead extends BaseCommand {
     {
       description: 'A whole disk as it is now, for a day',
       command: '<%= config.bin %> token read lun.img -o t.tok --mode persistent --expires 24h',
+    },
+    {
+      description: 'With checksums, so that damage is found where the data arrives',
+      command: '<%= config.bin %> token read disk.vhdx -o t.tok --checksum',
+    },
+    {
+      description: 'With hashes, for a place that has an older copy of the disk',
+      command: '<%= config.bin %> token read disk.vhdx -o t.tok --hash --hash-block 1M',
     },
   ];
   static override args = { image: pathArg('Image file; its chain is followed.') };
@@ -41,6 +53,13 @@ export default class TokenRead extends BaseCommand {
     })(),
     ttl: duration({ summary: 'Void when not used for so long; 1h if not given, at most 30d.' }),
     expires: duration({ summary: 'Void after so long, used or not; never if not given.' }),
+    checksum: Flags.boolean({
+      summary: 'Send checksums along: CRC-32C of each 64 KiB. Reads the data once.',
+    }),
+    hash: Flags.boolean({ summary: 'Send hashes along: SHA-256 of each block. Reads the data once.' }),
+    'hash-block': size({
+      summary: 'Bytes under one hash, 4K to 4M; 64K if not given, more for much data. Implies --hash.',
+    }),
     'token-store': tokenStoreFlag,
     force: forceFlag('Replace the token file if it is there.'),
   };
@@ -48,19 +67,27 @@ export default class TokenRead extends BaseCommand {
   async run(): Promise<void> {
     const { args, flags } = await this.parse(TokenRead);
     const { readToken } = await import('../../../operations/token/read.js');
-    const result = await readToken(await this.host(), {
-      path: args.image,
-      output: flags.output,
-      mode: flags.mode,
-      force: flags.force,
-      signal: this.signal,
-      ...(flags.from ? { format: flags.from } : {}),
-      ...(flags.offset === undefined ? {} : { offset: flags.offset }),
-      ...(flags.length === undefined ? {} : { length: flags.length }),
-      ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }),
-      ...(flags.expires === undefined ? {} : { expires: flags.expires }),
-      ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
-    });
+    const host = await this.host();
+    const reads = flags.checksum || flags.hash || flags['hash-block'] !== undefined;
+    const read = (progress?: ProgressSink) =>
+      readToken(host, {
+        ...(progress ? { progress } : {}),
+        checksum: flags.checksum,
+        hash: flags.hash,
+        ...(flags['hash-block'] === undefined ? {} : { hashBlock: flags['hash-block'] }),
+        path: args.image,
+        output: flags.output,
+        mode: flags.mode,
+        force: flags.force,
+        signal: this.signal,
+        ...(flags.from ? { format: flags.from } : {}),
+        ...(flags.offset === undefined ? {} : { offset: flags.offset }),
+        ...(flags.length === undefined ? {} : { length: flags.length }),
+        ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }),
+        ...(flags.expires === undefined ? {} : { expires: flags.expires }),
+        ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
+      });
+    const result = reads ? await this.withProgress(flags, 'Reading', read) : await read();
     const { renderTokenRead } = await import('../../render/token.js');
     await this.show(flags, result, (style) => (flags.quiet ? [] : renderTokenRead(result, style)));
   }

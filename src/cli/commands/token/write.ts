@@ -9,7 +9,8 @@ export default class TokenWrite extends BaseCommand {
     'The target is changed in place: a raw image or block device, or a VHD or VHDX (the top of its chain). Extents ' +
     'are shared where the storage can (XFS, Btrfs); otherwise the kernel copies, or bytes are read and written. All ' +
     'tokens are checked before anything is written: that they are genuine and alive, that this user may read the ' +
-    'data, and that it is what it was. A revocation does not stop a write that has begun.';
+    'data, and that it is what it was. A revocation does not stop a write that has begun. Where checksums came along ' +
+    '(`token read --checksum`), the target is read back and compared with them; the source is not.';
   static override examples = [
     {
       description: 'At the beginning of a raw image',
@@ -41,6 +42,11 @@ export default class TokenWrite extends BaseCommand {
     }),
     'token-store': tokenStoreFlag,
     force: forceFlag('Write to an image that others in its folder depend on; they will not fit it any more.'),
+    verify: Flags.boolean({
+      allowNo: true,
+      default: true,
+      summary: 'Read the target back and compare it with the checksums, if there are any.',
+    }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };
 
@@ -48,7 +54,7 @@ export default class TokenWrite extends BaseCommand {
     const { args, flags } = await this.parse(TokenWrite);
     const { writeToken } = await import('../../../operations/token/write.js');
     const host = await this.host();
-    const result = await this.withProgress(flags, 'Writing', (progress) =>
+    const result = await this.withProgress(flags, 'Writing', (progress, next) =>
       writeToken(host, {
         tokens: args.tokens,
         target: args.image,
@@ -56,6 +62,8 @@ export default class TokenWrite extends BaseCommand {
         force: flags.force,
         dryRun: flags['dry-run'],
         signal: this.signal,
+        verify: flags.verify,
+        onVerify: () => next('Verifying'),
         progress,
         ...(flags.from ? { format: flags.from } : {}),
         ...(flags.offset === undefined ? {} : { offset: flags.offset }),
