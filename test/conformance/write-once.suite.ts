@@ -70,7 +70,12 @@ export async function writeChunk(
 ): Promise<'written' | 'lost'> {
   const write = await device.begin(chunk);
   if (write === 'written') return 'lost';
-  await put(write, filled(write.place.length, chunk, writer));
+  try {
+    await put(write, filled(write.place.length, chunk, writer));
+  } catch (error) {
+    await write.abandon();
+    throw error;
+  }
   return write.seal();
 }
 

@@ -82,7 +82,8 @@ export class PresenceMap {
   async *written(): AsyncGenerator<number> {
     for (let page = 0; page < this.#layout.pages; page += 1) {
       const state = await this.#look(page);
-      const bits = this.#claims ? state.confirmed : state.claimed;
+      const sure = !this.#claims || sameBits(state.confirmed, state.claimed);
+      const bits = (sure ? state : await this.#settled(page)).claimed;
       for (let byte = 0; byte < bits.length; byte += 1) {
         if (bits[byte] === 0) continue;
         for (let bit = 0; bit < 8; bit += 1)
