@@ -55,6 +55,8 @@ export type OffloadWriteResult =
 export interface HeldToken {
   /** Where its data is, for whoever asks what a provider can do: undefined for zeros. */
   readonly source: { readonly file: RandomAccessFile; readonly offset: number } | undefined;
+  /** @throws SOURCE_CHANGED when its data is not what it was, as far as its mode promises that */
+  verifyUnchanged(): Promise<void>;
   release(): void;
 }
 

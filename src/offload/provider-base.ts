@@ -97,7 +97,7 @@ async function writePart(
 export async function holdToken(manager: TokenManager, token: Token): Promise<HeldToken> {
   const resolved = await manager.resolve(token);
   const source = resolved.kind === 'zero' ? undefined : { file: resolved.file, offset: resolved.offset };
-  return { source, release: manager.pin(token) };
+  return { source, verifyUnchanged: () => manager.verifyUnchanged(token), release: manager.pin(token) };
 }
 
 /** Makes a provider of something that moves ranges. */
