@@ -91,6 +91,15 @@ function whyNot(): string | undefined {
   return undefined;
 }
 
+/** Refused once anything was called, as by a second copy of this library in the process: that one has set it. */
+function configure(koffi: Koffi): void {
+  try {
+    koffi.config({ resident_async_pools: MAX_IN_FLIGHT });
+  } catch {
+    // Calls beyond the pools are slower, and work.
+  }
+}
+
 type Loaded = { calls: Library; reason?: undefined } | { calls?: undefined; reason: string };
 
 function load(): Loaded {
@@ -98,7 +107,7 @@ function load(): Loaded {
   if (reason !== undefined) return { reason };
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    koffi.config({ resident_async_pools: MAX_IN_FLIGHT });
+    configure(koffi);
     // The process itself: its C library is already there, under whatever name the system gives it.
     const library = koffi.load(null);
     return {

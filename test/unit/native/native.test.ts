@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import {
   Errno,
   errnoError,
@@ -209,6 +209,15 @@ describe('loading', () => {
       const before = loaded();
       console.log(before, nativeCalls() !== undefined && loaded());`;
     expect(run(code, {}).stdout).toBe(`false ${native !== undefined}\n`);
+  });
+
+  it.skipIf(!native)('works in a process that has loaded another copy of it', async () => {
+    vi.resetModules();
+    const fd = file('copies', 'x'.repeat(4096));
+    await native?.copyFileRange(fd, 0, 4096, fd, 4096);
+    const other = await import('../../../src/native/native.js');
+    expect(other.nativeCalls).not.toBe(nativeCalls);
+    expect(other.nativeUnavailableReason()).toBeUndefined();
   });
 
   it('has a reason exactly when there are no calls', () => {
