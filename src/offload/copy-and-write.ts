@@ -159,7 +159,7 @@ export class CopyAndWriter {
       const { alignment } = capabilities;
       const places = [step.sourceOffset, step.targetOffset, step.length];
       if (places.every((place) => place % alignment === 0))
-        this.#ladder.fail(source, target, provider.id, result.reason);
+        this.#ladder.fail(source, target, provider, result);
     }
     throw this.#ladder.unsupported(source, target);
   }
