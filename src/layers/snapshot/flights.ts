@@ -1,0 +1,59 @@
+/**
+ * Requests under way, by range: so that somebody can wait for exactly those that are in the way, and nobody
+ * else waits for anything.
+ *
+ * Entering and leaving are synchronous and cost next to nothing while nobody waits.
+ */
+
+/** One request under way. */
+export interface Flight {
+  readonly start: number;
+  readonly end: number;
+}
+
+interface OpenFlight extends Flight {
+  landed: Promise<void> | undefined;
+  land: (() => void) | undefined;
+}
+
+function landing(flight: OpenFlight): Promise<void> {
+  flight.landed ??= new Promise((resolve) => {
+    flight.land = resolve;
+  });
+  return flight.landed;
+}
+
+export class Flights {
+  readonly #open = new Set<OpenFlight>();
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  enter(start: number, end: number): Flight {
+    const flight: OpenFlight = { start, end, landed: undefined, land: undefined };
+    this.#open.add(flight);
+    return flight;
+  }
+
+  leave(flight: Flight): void {
+    const open = flight as OpenFlight;
+    if (this.#open.delete(open)) open.land?.();
+  }
+
+  /** Resolves when those that are under way now and overlap the range have ended; undefined when there are none. */
+  overlapping(start: number, end: number): Promise<unknown> | undefined {
+    let waits: Promise<void>[] | undefined;
+    for (const flight of this.#open) {
+      if (flight.start >= end || flight.end <= start) continue;
+      waits ??= [];
+      waits.push(landing(flight));
+    }
+    return waits && Promise.all(waits);
+  }
+
+  /** Resolves when all that are under way now have ended. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#open].map(landing));
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * A disk with snapshots: what is written to it first saves what snapshots need (US 8,281,096, 9,405,709).
+ *
+ * Invariants: a snapshot is one moment: writes that had begun before `addSnapshot` are in it when they end, later
+ * ones are not, and nobody waits for a drain. Reads of the disk itself cost nothing extra; writes to chunks that
+ * are covered go straight through, at once where the primary can do that.
+ *
+ * Not here: where devices lie and what survives a restart (snapshot-store.ts); who may do what when
+ * (snapshot-set.ts).
+ */
+import { VhdkitError } from '../../base/errors.js';
+import type {
+  BlockDevice,
+  DeviceCapabilities,
+  DeviceExtent,
+  DeviceWriteOptions,
+  DeviceZeroOptions,
+} from '../../block/block-device.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { CopyAndWriter } from '../../offload/copy-and-write.js';
+import { Catalogue, type Epoch, type SnapshotLayer } from './catalogue.js';
+import { ChunkReader } from './chunk-reader.js';
+import { type FailurePolicy, Keeper } from './keeper.js';
+import { RestoreRun, type SettledChunks } from './restore-run.js';
+
+export interface SnapshotVolumeParts {
+  /** The disk; closed with the volume. */
+  primary: BlockDevice;
+  /** Its bytes as they lie: offsets are those of the disk. Not closed. */
+  file: RandomAccessFile;
+  /** That of every layer. */
+  chunkSize: number;
+  /** Oldest first. */
+  layers: readonly SnapshotLayer[];
+  copier: CopyAndWriter;
+  policy: FailurePolicy;
+  /** Records durably that a layer is broken. */
+  recordBroken(layer: SnapshotLayer, cause: unknown): Promise<void>;
+  /** Called and awaited before the first change. */
+  beforeFirstChange(): Promise<void>;
+}
+
+export class SnapshotVolume implements BlockDevice {
+  readonly catalogue: Catalogue;
+  readonly reader: ChunkReader;
+  readonly label: string;
+  readonly size: number;
+  readonly blockSize: number;
+  readonly preferredSize: number;
+  readonly capabilities: DeviceCapabilities;
+  readonly readNow?: (buffer: Uint8Array, offset: number) => boolean;
+  readonly writeNow?: (bytes: Uint8Array, offset: number) => boolean;
+  readonly #parts: SnapshotVolumeParts;
+  readonly #primary: BlockDevice;
+  readonly #keeper: Keeper;
+  #restore: RestoreRun | undefined;
+  /** Undefined until something is written; then what is awaited before it is. */
+  #opening: Promise<void> | undefined;
+  #isOpen = false;
+
+  constructor(parts: SnapshotVolumeParts) {
+    const { primary, chunkSize, file, copier, policy } = parts;
+    this.#parts = parts;
+    this.#primary = primary;
+    this.label = primary.label;
+    this.size = primary.size;
+    this.blockSize = primary.blockSize;
+    this.preferredSize = primary.preferredSize;
+    this.capabilities = primary.capabilities;
+    this.catalogue = new Catalogue(parts.layers);
+    const { catalogue, size } = this;
+    this.reader = new ChunkReader({ primary, size, chunkSize, catalogue });
+    const recordBroken = (layer: SnapshotLayer, cause: unknown) => parts.recordBroken(layer, cause);
+    this.#keeper = new Keeper({ file, size, chunkSize, catalogue, copier, policy, recordBroken });
+    if (primary.readNow)
+      this.readNow = (buffer, offset) =>
+        this.#restore === undefined && primary.readNow?.(buffer, offset) === true;
+    if (primary.writeNow) this.writeNow = (bytes, offset) => this.#writeNow(bytes, offset);
+  }
+
+  /** The restore under way. */
+  get restoring(): RestoreRun | undefined {
+    return this.#restore;
+  }
+
+  /** From this moment on there is one more snapshot. Its device is empty. */
+  addSnapshot(layer: SnapshotLayer): void {
+    this.catalogue.append(layer);
+  }
+
+  /** From this moment on the disk shows the snapshot; its chunks are yet to be put back (`sweep`). */
+  beginRestore(source: SnapshotLayer, settled: SettledChunks): RestoreRun {
+    const { file, chunkSize, copier } = this.#parts;
+    const { catalogue, reader, size } = this;
+    const keeper = this.#keeper;
+    catalogue.beginEpoch();
+    const { epoch } = catalogue;
+    const run = { source, epoch, catalogue, reader, keeper, copier, file, size, chunkSize, settled };
+    this.#restore = new RestoreRun(run);
+    return this.#restore;
+  }
+
+  /** Everything is put back. */
+  endRestore(): void {
+    this.#restore = undefined;
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    if (!this.#restore) return this.#primary.read(buffer, offset);
+    return this.#restore.read(buffer, offset, (part, at) => this.#primary.read(part, at));
+  }
+
+  #writeNow(bytes: Uint8Array, offset: number): boolean {
+    if (!this.#isOpen || this.#restore !== undefined || bytes.length === 0) return false;
+    if (!this.#keeper.isCovered(this.catalogue.epoch, offset, bytes.length)) return false;
+    return this.#primary.writeNow?.(bytes, offset) === true;
+  }
+
+  async write(bytes: Uint8Array, offset: number, options?: DeviceWriteOptions): Promise<void> {
+    if (bytes.length === 0) return this.#primary.write(bytes, offset, options);
+    await this.#change(offset, bytes.length, async (epoch) => {
+      const put = (part: Uint8Array): Promise<void> => this.#primary.write(part, offset, options);
+      const { first, last } = this.#keeper.chunksOf(offset, bytes.length);
+      // The whole write goes with the copy of its chunk as one operation.
+      if (first === last) return this.#keeper.keep(epoch, first, { bytes, offset, put });
+      await this.#keeper.keepRange(epoch, offset, bytes.length);
+      await put(bytes);
+    });
+  }
+
+  async zero(offset: number, length: number, options?: DeviceZeroOptions): Promise<void> {
+    if (length === 0) return this.#primary.zero(offset, length, options);
+    await this.#change(offset, length, async (epoch) => {
+      if (options?.fast && !this.#keeper.isCovered(epoch, offset, length))
+        throw this.#notFast(offset, length);
+      await this.#keeper.keepRange(epoch, offset, length);
+      await this.#primary.zero(offset, length, options);
+    });
+  }
+
+  async trim(offset: number, length: number, options?: DeviceWriteOptions): Promise<void> {
+    if (length === 0) return this.#primary.trim(offset, length, options);
+    await this.#change(offset, length, async (epoch) => {
+      await this.#keeper.keepRange(epoch, offset, length);
+      await this.#primary.trim(offset, length, options);
+    });
+  }
+
+  /** Saves what snapshots need of a range that the caller is about to change in the file itself. */
+  async prepareChange(offset: number, length: number): Promise<void> {
+    if (length === 0) return;
+    await this.#change(offset, length, (epoch) => this.#keeper.keepRange(epoch, offset, length));
+  }
+
+  async flush(): Promise<void> {
+    await this.#primary.flush();
+  }
+
+  async extents(offset: number, length: number): Promise<DeviceExtent[]> {
+    if (this.#restore) return [{ offset, length, hole: false, zero: false }];
+    return this.#primary.extents(offset, length);
+  }
+
+  /** What the file under the disk consists of: of a restore under way it is not the disk's content yet. */
+  primaryExtents(offset: number, length: number): Promise<DeviceExtent[]> {
+    return this.#primary.extents(offset, length);
+  }
+
+  /** Waits for what is under way, then flushes and closes the primary. */
+  async close(): Promise<void> {
+    await this.catalogue.settled();
+    await this.#primary.close();
+  }
+
+  /** Carries out a change that belongs to the epoch of this moment. */
+  async #change(offset: number, length: number, work: (epoch: Epoch) => Promise<void>): Promise<void> {
+    const { epoch } = this.catalogue;
+    const restore = this.#restore;
+    const flight = epoch.writes.enter(offset, offset + length);
+    try {
+      if (!this.#isOpen) await this.#open();
+      await restore?.settleRange(offset, length);
+      await work(epoch);
+    } finally {
+      epoch.writes.leave(flight);
+    }
+  }
+
+  async #open(): Promise<void> {
+    this.#opening ??= this.#parts.beforeFirstChange();
+    try {
+      await this.#opening;
+      this.#isOpen = true;
+    } catch (error) {
+      this.#opening = undefined;
+      throw error;
+    }
+  }
+
+  #notFast(offset: number, length: number): VhdkitError {
+    return new VhdkitError('UNSUPPORTED', `${this.label}: snapshots need what is in the range`, {
+      operation: 'zero range',
+      context: { path: this.label, offset, length },
+    });
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * A write-once device in memory and a disk over a file, both with requests that take their time: for tests of
+ * snapshots without files.
+ */
+import { systemClock } from '../../src/base/clock.js';
+import { VhdkitError } from '../../src/base/errors.js';
+import { systemRandom } from '../../src/base/random.js';
+import type { BlockDevice, DeviceExtent } from '../../src/block/block-device.js';
+import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../src/block/write-once-device.js';
+import { MemoryFile } from '../../src/io/memory-file.js';
+import type { RandomAccessFile } from '../../src/io/random-access-file.js';
+import { SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
+import type { FailurePolicy } from '../../src/layers/snapshot/keeper.js';
+import { SnapshotVolume } from '../../src/layers/snapshot/snapshot-volume.js';
+import { CopyAndWriter } from '../../src/offload/copy-and-write.js';
+
+/** Lets other work go on, for as many turns as it says. */
+export type Delay = () => Promise<void>;
+
+export const noDelay: Delay = async () => undefined;
+
+export interface FakeWriteOnceOptions {
+  delay?: Delay;
+  /** Chunks that it has room for. */
+  room?: number;
+}
+
+export class FakeWriteOnce implements WriteOnceDevice {
+  readonly kind = 'sparse';
+  readonly label: string;
+  readonly size: number;
+  readonly chunkSize: number;
+  readonly primaryId = 'primary';
+  readonly file = new MemoryFile();
+  /** Chunks sealed, by calls of `sealAll`. */
+  readonly groups: number[] = [];
+  closed = false;
+  room: number;
+  readonly #written = new Set<number>();
+  readonly #delay: Delay;
+
+  constructor(label: string, size: number, chunkSize: number, options: FakeWriteOnceOptions = {}) {
+    this.label = label;
+    this.size = size;
+    this.chunkSize = chunkSize;
+    this.#delay = options.delay ?? noDelay;
+    this.room = options.room ?? Number.POSITIVE_INFINITY;
+  }
+
+  async isWritten(chunk: number): Promise<boolean> {
+    this.#assertOpen();
+    await this.#delay();
+    return this.#written.has(chunk);
+  }
+
+  async locate(chunk: number): Promise<ChunkPlace | undefined> {
+    this.#assertOpen();
+    await this.#delay();
+    return this.#written.has(chunk) ? this.#place(chunk) : undefined;
+  }
+
+  async begin(chunk: number): Promise<ChunkWrite | 'written'> {
+    this.#assertOpen();
+    await this.#delay();
+    if (this.#written.has(chunk)) return 'written';
+    if (this.room <= 0) {
+      throw new VhdkitError('NO_SPACE', `${this.label} is full`, { context: { path: this.label } });
+    }
+    this.room -= 1;
+    const write: FakeChunkWrite = {
+      chunk,
+      place: this.#place(chunk),
+      seal: async () => (await this.sealAll([write]))[0] ?? 'lost',
+      abandon: async () => {
+        this.room += 1;
+      },
+    };
+    return write;
+  }
+
+  async sealAll(writes: readonly ChunkWrite[]): Promise<('written' | 'lost')[]> {
+    this.#assertOpen();
+    await this.#delay();
+    this.groups.push(writes.length);
+    return writes.map((write) => {
+      const { chunk } = write as FakeChunkWrite;
+      if (this.#written.has(chunk)) return 'lost';
+      this.#written.add(chunk);
+      return 'written';
+    });
+  }
+
+  async *written(): AsyncGenerator<number> {
+    for (const chunk of [...this.#written].sort((a, b) => a - b)) {
+      this.#assertOpen();
+      yield chunk;
+    }
+  }
+
+  async allocatedBytes(): Promise<number> {
+    return this.#written.size * this.chunkSize;
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+
+  #place(chunk: number): ChunkPlace {
+    const fileOffset = chunk * this.chunkSize;
+    return { file: this.file, fileOffset, length: Math.min(this.chunkSize, this.size - fileOffset) };
+  }
+
+  #assertOpen(): void {
+    if (this.closed) throw new Error(`${this.label} is closed`);
+  }
+}
+
+interface FakeChunkWrite extends ChunkWrite {
+  readonly chunk: number;
+}
+
+/** A disk over a file whose requests take as long as `delay` says, in no order. */
+export class SlowDisk implements BlockDevice {
+  readonly label = 'disk';
+  readonly size: number;
+  readonly blockSize = 1;
+  readonly preferredSize = 4096;
+  readonly capabilities = {
+    writable: true,
+    trim: true,
+    zero: true,
+    fastZero: true,
+    extents: true,
+    multiConn: true,
+  };
+  readonly file: RandomAccessFile;
+  readonly #delay: Delay;
+
+  constructor(file: RandomAccessFile, delay: Delay = noDelay) {
+    this.file = file;
+    this.size = file.size();
+    this.#delay = delay;
+  }
+
+  async read(buffer: Uint8Array, offset: number): Promise<void> {
+    await this.#delay();
+    await this.file.read(buffer, offset);
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    await this.#delay();
+    await this.file.write(bytes, offset);
+    await this.#delay();
+  }
+
+  async zero(offset: number, length: number): Promise<void> {
+    await this.#delay();
+    await this.file.zero(offset, length);
+  }
+
+  trim(offset: number, length: number): Promise<void> {
+    return this.zero(offset, length);
+  }
+
+  flush(): Promise<void> {
+    return this.file.flush();
+  }
+
+  async extents(offset: number, length: number): Promise<DeviceExtent[]> {
+    return [{ offset, length, hole: false, zero: false }];
+  }
+
+  close(): Promise<void> {
+    return this.file.close();
+  }
+}
+
+export interface FakeVolume {
+  volume: SnapshotVolume;
+  file: RandomAccessFile;
+  copier: CopyAndWriter;
+  broken: string[];
+  /** Adds a snapshot with a device of its own. */
+  snapshot(name: string, options?: FakeWriteOnceOptions): SnapshotLayer;
+}
+
+export function fakeVolume(
+  content: Uint8Array,
+  chunkSize: number,
+  { delay = noDelay, policy = 'fail-writes' as FailurePolicy } = {},
+): FakeVolume {
+  const file = new MemoryFile(content, 'disk.img');
+  const copier = new CopyAndWriter({ clock: systemClock, random: systemRandom });
+  const broken: string[] = [];
+  const volume = new SnapshotVolume({
+    primary: new SlowDisk(file, delay),
+    file,
+    chunkSize,
+    layers: [],
+    copier,
+    policy,
+    recordBroken: async (layer) => {
+      broken.push(layer.name);
+    },
+    beforeFirstChange: async () => undefined,
+  });
+  return {
+    volume,
+    file,
+    copier,
+    broken,
+    snapshot(name, options = {}) {
+      const device = new FakeWriteOnce(name, content.length, chunkSize, { delay, ...options });
+      const layer = new SnapshotLayer(name, name, device);
+      volume.addSnapshot(layer);
+      return layer;
+    },
+  };
+}
