@@ -1,0 +1,157 @@
+/**
+ * WRITE: the one command whose payload follows it.
+ *
+ * Short payloads that have come whole are written from the chunk they came in. Others are gathered in buffers of a mebibyte
+ * at most, and each is written as soon as it is full: a long request needs no memory of its length, and writing
+ * begins while the rest is coming. A failure is answered when all of the payload has come.
+ */
+import { KiB } from '../../base/bytes.js';
+import type { InputQueue } from '../input-queue.js';
+import { CommandFlag } from '../protocol.js';
+import type { Request } from '../request.js';
+import type { Session } from '../session.js';
+import { PIECE } from './read.js';
+
+/** Longest write that is tried at once: it holds up all other connections for the time of a copy. */
+const LONGEST_NOW = 256 * KiB;
+
+function isDurable(request: Request): boolean {
+  return (request.flags & CommandFlag.FUA) !== 0;
+}
+
+/** Writes bytes at once where the device can. True: answered. */
+function writeNow(session: Session, request: Request, bytes: Uint8Array): boolean {
+  if (isDurable(request) || bytes.length > LONGEST_NOW || !session.device.writeNow) return false;
+  try {
+    if (!session.device.writeNow(bytes, request.offset)) return false;
+    session.ok(request);
+  } catch (error) {
+    session.fail(request, error);
+  }
+  return true;
+}
+
+/** A write whose payload is still coming. */
+export class IncomingWrite {
+  readonly #session: Session;
+  readonly #request: Request;
+  readonly #end: number;
+  /** Where the next piece goes. */
+  #at: number;
+  #buffer: Buffer | undefined;
+  #length = 0;
+  #filled = 0;
+  #failure: { error: unknown } | undefined;
+  readonly #writes: Promise<void>[] = [];
+
+  constructor(session: Session, request: Request) {
+    this.#session = session;
+    this.#request = request;
+    this.#at = request.offset;
+    this.#end = request.offset + request.length;
+  }
+
+  /** Uses what came. `done`: all of it came, and the answer will follow; `memory`: there is none for the next piece. */
+  take(input: InputQueue): 'done' | 'input' | 'memory' {
+    while (this.#at < this.#end) {
+      if (this.#buffer === undefined && !this.#begin()) return 'memory';
+      if (this.#buffer === undefined) break;
+      this.#filled += input.moveInto(this.#buffer.subarray(0, this.#length), this.#filled);
+      if (this.#filled < this.#length) return 'input';
+      this.#piece(this.#buffer);
+    }
+    return 'done';
+  }
+
+  /** Nothing more comes. What was begun goes on to its end. */
+  abandon(): void {
+    if (this.#buffer !== undefined) this.#release(this.#buffer, this.#length);
+    this.#buffer = undefined;
+    this.#session.run(this.#request, () => this.#settled());
+  }
+
+  #begin(): boolean {
+    const length = Math.min(PIECE - (this.#at % PIECE), this.#end - this.#at);
+    if (!this.#session.account.take(length)) return false;
+    this.#buffer = this.#session.buffers.lend(length);
+    this.#length = length;
+    this.#filled = 0;
+    return true;
+  }
+
+  #piece(buffer: Buffer): void {
+    const { device } = this.#session;
+    const length = this.#length;
+    const offset = this.#at;
+    const bytes = buffer.subarray(0, length);
+    this.#buffer = undefined;
+    this.#at += length;
+    if (length === this.#request.length) {
+      this.#only(buffer, bytes);
+      return;
+    }
+    if (this.#failure === undefined) {
+      const written = device.write(bytes, offset).catch((error: unknown) => {
+        this.#failure ??= { error };
+      });
+      this.#writes.push(written.finally(() => this.#release(buffer, length)));
+    } else {
+      this.#release(buffer, length);
+    }
+    if (this.#at === this.#end) this.#session.run(this.#request, () => this.#finish());
+  }
+
+  /** The whole request in one piece. */
+  #only(buffer: Buffer, bytes: Uint8Array): void {
+    const request = this.#request;
+    if (writeNow(this.#session, request, bytes)) {
+      this.#release(buffer, bytes.length);
+      return;
+    }
+    this.#session.run(request, async () => {
+      try {
+        await this.#session.device.write(bytes, request.offset, { durable: isDurable(request) });
+        this.#session.ok(request);
+      } finally {
+        this.#release(buffer, bytes.length);
+      }
+    });
+  }
+
+  async #settled(): Promise<void> {
+    await Promise.all(this.#writes);
+  }
+
+  async #finish(): Promise<void> {
+    await this.#settled();
+    if (this.#failure) throw this.#failure.error;
+    if (isDurable(this.#request)) await this.#session.device.flush();
+    this.#session.ok(this.#request);
+  }
+
+  #release(buffer: Buffer, length: number): void {
+    this.#session.buffers.release(buffer);
+    this.#session.account.give(length);
+  }
+}
+
+/** A write whose payload has come whole, in one chunk. False: there is no memory for it now. */
+export function writeFromChunk(session: Session, request: Request, input: InputQueue): boolean {
+  const { length, offset } = request;
+  // Taken first: whether the device takes it at once is known only after the bytes are off the queue.
+  if (!session.account.take(length)) return false;
+  const bytes = input.take(length);
+  if (writeNow(session, request, bytes)) {
+    session.account.give(length);
+    return true;
+  }
+  session.run(request, async () => {
+    try {
+      await session.device.write(bytes, offset, { durable: isDurable(request) });
+      session.ok(request);
+    } finally {
+      session.account.give(length);
+    }
+  });
+  return true;
+}
