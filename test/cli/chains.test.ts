@@ -6,7 +6,8 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { create } from '../../src/operations/create.js';
 import { host } from '../support/chain-kit.js';
-import { must, PROJECT_ROOT, vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { must, PROJECT_ROOT } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 
 const MiB = 1024 * 1024;

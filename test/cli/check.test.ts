@@ -4,7 +4,8 @@ import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { sha256Sync } from '../support/content.js';
 import { fixture, fixtures } from '../support/fixtures.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { must } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 

@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { lacking } from '../support/requires.js';
-import { must, PROJECT_ROOT, vhdkit, vhdkitJson } from '../support/run.js';
+import { must, PROJECT_ROOT } from '../support/run.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 
 const MiB = 1024 ** 2;

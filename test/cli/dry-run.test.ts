@@ -1,17 +1,17 @@
 /** A dry run foresees what the conversion then does, and changes nothing. */
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { sha256 } from '../support/content.js';
 import type { ConvertReport } from '../support/convert.js';
-import { loopDevice, mountedFileSystem } from '../support/mounts.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { loopDevice, type MountedFileSystem, mountNew } from '../support/mounts.js';
 import { canLoop, canMount } from '../support/requires.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+
 import { seededBytes } from '../support/sample-disk.js';
-import { makeTempFolder, testFolder } from '../support/tmp.js';
+import { makeTempFolder, removeFolder, testFolder } from '../support/tmp.js';
 
 const MiB = 1024 ** 2;
-const BIN = 'bin/run.js';
 let folder: string;
 const at = (name: string): string => path.join(folder, name);
 
@@ -27,17 +27,8 @@ beforeAll(async () => {
   seededBytes(MiB, 1).copy(content, MiB);
   seededBytes(3 * MiB, 2).copy(content, 9 * MiB);
   writeFileSync(at('a.raw'), content);
-  await must(process.execPath, [BIN, 'convert', at('a.raw'), at('a.vhdx'), '--block-size', '1M']);
-  await must(process.execPath, [
-    BIN,
-    'convert',
-    at('a.raw'),
-    at('dense.vhd'),
-    '--type',
-    'fixed',
-    '--zeros',
-    'holes',
-  ]);
+  await vhdkitJson(['convert', at('a.raw'), at('a.vhdx'), '--block-size', '1M']);
+  await vhdkitJson(['convert', at('a.raw'), at('dense.vhd'), '--type', 'fixed', '--zeros', 'holes']);
 });
 
 async function rehearse(source: string, target: string, args: readonly string[]): Promise<Foreseen> {
@@ -63,17 +54,21 @@ describe.each([
   ['on XFS, sharing extents', 'xfs'],
 ] as const)('%s', (title, kind) => {
   describe.skipIf(kind !== undefined && !canMount(kind))(`${title}: what is foreseen is what happens`, () => {
+    let mounted: MountedFileSystem | undefined;
+    beforeAll(() => {
+      if (kind !== undefined) mounted = mountNew(kind);
+      return () => mounted?.unmount();
+    });
     const place = (): string => {
-      if (kind === undefined) return testFolder();
-      const mounted = mountedFileSystem(kind);
-      if (!mounted) throw new Error(`${kind} can't be mounted any more`);
-      onTestFinished(() => mounted.unmount());
-      return mounted.path;
+      if (!mounted) return testFolder();
+      const own = mkdtempSync(path.join(mounted.path, 'test-'));
+      onTestFinished(() => removeFolder(own));
+      return own;
     };
 
     test.each(TARGETS)('%s %j, by the holes', async (name, args) => {
       const here = place();
-      await must('cp', [at('a.vhdx'), here]);
+      copyFileSync(at('a.vhdx'), path.join(here, 'a.vhdx'));
       const target = path.join(here, name);
       const settings = [...args, '--zeros', 'holes'];
       const foreseen = await rehearse(path.join(here, 'a.vhdx'), target, settings);

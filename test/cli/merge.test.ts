@@ -8,7 +8,8 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { hiddenName } from '../../src/io/node-path.js';
 import { systemHost } from '../../src/operations/host.js';
 import { sha256Sync } from '../support/content.js';
-import { PROJECT_ROOT, vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { PROJECT_ROOT } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 import { addImage, buildChainIn, type ChainShape } from '../unit/operations/merge/chains.js';
 

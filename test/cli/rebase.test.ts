@@ -4,7 +4,8 @@ import path from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { systemHost } from '../../src/operations/host.js';
 import { sha256Sync } from '../support/content.js';
-import { vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { vhdkit as vhdkitProcess } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 import { buildChainIn } from '../unit/operations/merge/chains.js';
 
@@ -76,7 +77,7 @@ describe('rebase', () => {
     }
     const { stderr } = await vhdkit(['rebase', child, '-b', base]);
     expect(stderr).toContain('Did you mean --parent?');
-    expect((await vhdkit(['set-vhd', child])).stderr).toContain('vhdkit rebase');
+    expect((await vhdkitProcess(['set-vhd', child])).stderr).toContain('vhdkit rebase');
   });
 
   test('--relink repairs a link and says what differs when it is the wrong one', async () => {

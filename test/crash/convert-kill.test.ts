@@ -6,7 +6,8 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { build } from 'esbuild';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FileSystem } from '../../src/io/file-system.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
 import { convert } from '../../src/operations/convert.js';
@@ -14,43 +15,56 @@ import { hash } from '../../src/operations/hash.js';
 import { type Host, systemHost } from '../../src/operations/host.js';
 import { mountNew } from '../support/mounts.js';
 import { canMount } from '../support/requires.js';
+import { PROJECT_ROOT } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
-import { testFolder } from '../support/tmp.js';
+import { makeTempFolder, testFolder } from '../support/tmp.js';
 
-const MiB = 1024 * 1024;
-const SIZE = 64 * MiB;
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const SIZE = 12 * MiB;
+/** Every other one of these holds data, so that there are many places to stop at. */
+const STEP = 128 * KiB;
 const ROUNDS = 100;
-const CHILD = path.resolve(import.meta.dirname, '../support/convert-child.mjs');
+let child: string;
 
-/** Every other MiB holds data, so that there are many places to stop at. */
+beforeAll(async () => {
+  const folder = makeTempFolder('kill');
+  child = path.join(folder, 'child.mjs');
+  await fs.symlink(path.join(PROJECT_ROOT, 'node_modules'), path.join(folder, 'node_modules'));
+  const entry = path.join(PROJECT_ROOT, 'test/support/convert-child.mjs');
+  const settings = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const;
+  await build({ entryPoints: [entry], outfile: child, ...settings });
+});
+
 async function makeSource(file: string): Promise<string> {
+  const content = Buffer.alloc(SIZE);
+  for (let at = 0; at < SIZE; at += 2 * STEP) seededBytes(STEP, at / STEP + 1).copy(content, at);
   const handle = await fs.open(file, 'w');
-  const block = seededBytes(MiB, 7);
-  const digest = createHash('sha256');
-  const zeros = Buffer.alloc(MiB);
-  for (let at = 0; at < SIZE; at += 2 * MiB) {
-    block.writeUInt32LE(at / MiB, 0);
-    await handle.write(block, 0, MiB, at);
-    digest.update(block).update(zeros);
-  }
+  for (let at = 0; at < SIZE; at += 2 * STEP) await handle.write(content, at, STEP, at);
   await handle.truncate(SIZE);
   await handle.close();
-  return digest.digest('hex');
+  return createHash('sha256').update(content).digest('hex');
 }
 
-/** Runs the child and kills it some time after it began to work. Answers whether it got to the end. */
-function runAndKill(options: object, delay: number): Promise<boolean> {
+/**
+ * Runs the child and kills it once it has come that far, and some milliseconds later. Answers whether it got to the
+ * end.
+ */
+function runAndKill(options: object, position: number, delay: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [CHILD, JSON.stringify(options)], {
+    const running = spawn(process.execPath, [child, JSON.stringify(options)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let said = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      if (said === '') setTimeout(() => child.kill('SIGKILL'), delay);
+    let aimed = false;
+    running.stdout.on('data', (chunk: Buffer) => {
       said += chunk.toString();
+      if (aimed || !said.endsWith('\n') || Number(said.trimEnd().split('\n').at(-1)) < position) return;
+      aimed = true;
+      setTimeout(() => running.kill('SIGKILL'), delay);
     });
-    child.on('error', reject);
-    child.on('close', () => resolve(said.includes('done')));
+    running.on('error', reject);
+    running.on('close', () => resolve(said.includes('done')));
   });
 }
 
@@ -118,10 +132,12 @@ describe('a conversion that is killed', () => {
         resume: true,
         checkpointInterval: 2,
       } as const;
-      // Up to three kills in a row, at moments spread over the time a whole run takes.
+      // Up to three kills in a row, at moments spread over a whole run: the first ones while it begins, the
+      // last ones while it ends.
       let complete = false;
-      for (let kill = 0; kill <= round % 3 && !complete; kill += 1) {
-        complete = await runAndKill(options, ((round * 37) % 101) * 3);
+      const [position, delay] = [((round * 37) % 101) / 100, (round * 7) % 11];
+      for (let kills = round % 4 < 2 ? 1 : round % 4; kills > 0 && !complete; kills -= 1) {
+        complete = await runAndKill(options, position * SIZE, delay);
         const exists = (await fs.stat(target).catch(() => undefined)) !== undefined;
         // Whatever has the final name is complete: its hash is compared below.
         if (complete) expect(exists).toBe(true);
@@ -133,9 +149,9 @@ describe('a conversion that is killed', () => {
         const position = result.resumed?.position ?? 0;
         expect(result.resumed?.reason).toBeUndefined();
         if (position > 0) continued += 1;
-        const left = Math.ceil((SIZE - position) / 2 / MiB) * MiB;
+        const left = (SIZE - position) / 2 + STEP;
         // Probing the format reads some KiB of the head and tail.
-        expect(read()).toBeLessThanOrEqual(left + MiB);
+        expect(read()).toBeLessThanOrEqual(left + 64 * KiB);
         const { shared, kernelCopied, buffered, zeroed } = result.bytes;
         expect(shared + kernelCopied + buffered + zeroed).toBe(SIZE);
       }

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { sha256 } from '../support/content.js';
 import { convert } from '../support/convert.js';
 import { fixture, fixtures } from '../support/fixtures.js';
-import { vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { testFolder } from '../support/tmp.js';
 import { writeVhdChild } from '../support/vhd-child.js';
 

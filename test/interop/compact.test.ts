@@ -6,8 +6,9 @@ import { copyFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { filesOf, type Guest, type GuestShape, makeGuest } from '../support/guest-images.js';
+import { vhdkitJson } from '../support/in-process.js';
 import { canLoop, canMount, fuse, lacking } from '../support/requires.js';
-import { must, vhdkitJson } from '../support/run.js';
+import { must } from '../support/run.js';
 import { makeTempFolder } from '../support/tmp.js';
 
 const MiB = 1024 * 1024;
@@ -54,7 +55,7 @@ describe.skipIf(lacksExt4)(`compact of ext4 without a partition table, as WSL ha
 
   it.each(FORMATS)('%s', async (_name, file, args) => {
     const image = path.join(folder, file);
-    await must(process.execPath, ['bin/run.js', 'convert', guest.raw, image, '--zeros', 'holes', ...args]);
+    await vhdkitJson(['convert', guest.raw, image, '--zeros', 'holes', ...args]);
     const bytes = statSync(image);
     const foreseen = await compact(image, '--dry-run');
     expect(statSync(image).mtimeMs).toBe(bytes.mtimeMs);
@@ -87,7 +88,7 @@ describe.skipIf(lacksExt4)(`compact of ext4 without a partition table, as WSL ha
   it('into a new image, and the old one stays', async () => {
     const image = path.join(folder, 'c.vhdx');
     const target = path.join(folder, 'd.vhdx');
-    await must(process.execPath, ['bin/run.js', 'convert', guest.raw, image, '--block-size', '1M']);
+    await vhdkitJson(['convert', guest.raw, image, '--block-size', '1M']);
     const { mtimeMs, size } = statSync(image);
     await compact(image, '--to', target);
     expect(statSync(image)).toMatchObject({ mtimeMs, size });
@@ -131,7 +132,7 @@ for (const [shape, missing] of OTHERS) {
       const folder = makeTempFolder('compact');
       const guest = await makeGuest(path.join(folder, 'guest.raw'), shape);
       const image = path.join(folder, 'a.vhdx');
-      await must(process.execPath, ['bin/run.js', 'convert', guest.raw, image, '--block-size', '1M']);
+      await vhdkitJson(['convert', guest.raw, image, '--block-size', '1M']);
       const done = await compact(image);
       expect(done.volumes).toMatchObject([{ kind, verdict: 'read' }]);
       expect(done.reclaimed.freeSpace).toBeGreaterThan(1.6 * guest.used);

@@ -5,10 +5,11 @@ import { chmodSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSy
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../support/content.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { vhdiComplaint, vhdLibContentHash } from '../support/independent-readers.js';
 import { type FileSystemKind, type MountedFileSystem, mountNew } from '../support/mounts.js';
 import { canMount, tool } from '../support/requires.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+import { must } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 
 const MiB = 1024 * 1024;

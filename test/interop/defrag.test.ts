@@ -16,9 +16,10 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { countPhysicalExtents } from '../../src/io/file-extents.js';
 import { nodeFileSystem } from '../../src/io/node-file-system.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { loopDevice, mountedFileSystem } from '../support/mounts.js';
 import { canLoop, canMount, lacking } from '../support/requires.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+import { must } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 
 const MiB = 1024 * 1024;

@@ -6,9 +6,10 @@ import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { sha256 } from '../support/content.js';
 import { convert, expectIdentical } from '../support/convert.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { loopDevice } from '../support/mounts.js';
 import { canLoop, isRoot, lacking } from '../support/requires.js';
-import { must, run, vhdkit, vhdkitJson } from '../support/run.js';
+import { must, run } from '../support/run.js';
 import { checkPartition, makeSampleDisk, SAMPLE_DISK_TOOLS, seededBytes } from '../support/sample-disk.js';
 import { testFolder } from '../support/tmp.js';
 

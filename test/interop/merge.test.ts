@@ -8,10 +8,11 @@ import { describe, expect, it } from 'vitest';
 import { systemHost } from '../../src/operations/host.js';
 import { qemuDifference, sha256 } from '../support/content.js';
 import { fileExtents } from '../support/fiemap.js';
+import { vhdkitJson } from '../support/in-process.js';
 import { qemuCheckComplaint } from '../support/independent-readers.js';
 import { mountNew } from '../support/mounts.js';
 import { canMount, fuse, lacking } from '../support/requires.js';
-import { must, run, vhdkitJson } from '../support/run.js';
+import { must, run } from '../support/run.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 import { buildChainIn, type ChainShape } from '../unit/operations/merge/chains.js';
 

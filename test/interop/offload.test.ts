@@ -8,9 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert, expectIdentical } from '../support/convert.js';
 import { fileExtents } from '../support/fiemap.js';
 import { IMAGE_KINDS, qemuConvert } from '../support/image-kinds.js';
+import { vhdkit } from '../support/in-process.js';
 import { type MountedFileSystem, mountNew } from '../support/mounts.js';
 import { canMount, isRoot, lacking } from '../support/requires.js';
-import { must, vhdkit } from '../support/run.js';
+import { must } from '../support/run.js';
 import { makeSampleDisk, SAMPLE_DISK_TOOLS, type SampleDisk } from '../support/sample-disk.js';
 
 const lacksTools = lacking(...SAMPLE_DISK_TOOLS, 'qemu-img', 'filefrag');

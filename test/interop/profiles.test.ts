@@ -7,6 +7,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { qemuDifference, sha256 } from '../support/content.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import {
   qemuCheckComplaint,
   qemuVirtualSize,
@@ -14,7 +15,7 @@ import {
   vhdLibContentHash,
 } from '../support/independent-readers.js';
 import { lacking } from '../support/requires.js';
-import { must, PROJECT_ROOT, run, vhdkit, vhdkitJson } from '../support/run.js';
+import { must, PROJECT_ROOT, run } from '../support/run.js';
 import { makeSampleDisk, SAMPLE_DISK_TOOLS } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 

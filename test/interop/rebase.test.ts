@@ -6,10 +6,10 @@ import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemHost } from '../../src/operations/host.js';
+import { vhdkitJson } from '../support/in-process.js';
 import { vhdiContent, vhdLibChainComplaint } from '../support/independent-readers.js';
 import { mountNew } from '../support/mounts.js';
 import { canMount, fuse, lacking } from '../support/requires.js';
-import { vhdkitJson } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 import {
   addImage,

@@ -6,10 +6,11 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { IMAGE_KINDS, qemuConvert } from '../support/image-kinds.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { qemuCheckComplaint, qemuVirtualSize, vhdiComplaint } from '../support/independent-readers.js';
 import { loopDevice } from '../support/mounts.js';
 import { canLoop, tool } from '../support/requires.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+import { must } from '../support/run.js';
 import {
   checkPartition,
   makeSampleDisk,

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { qemuDifference, sha256 } from '../support/content.js';
 import { convert, expectIdentical } from '../support/convert.js';
 import { IMAGE_KINDS, qemuConvert } from '../support/image-kinds.js';
+import { vhdkitJson } from '../support/in-process.js';
 import {
   qemuCheckComplaint,
   qemuVirtualSize,
@@ -13,7 +14,6 @@ import {
   vhdLibContentHash,
 } from '../support/independent-readers.js';
 import { lacking, tool } from '../support/requires.js';
-import { vhdkitJson } from '../support/run.js';
 import {
   checkPartition,
   makeSampleDisk,

@@ -1,15 +1,16 @@
 /**
  * Every legal block size of VHD and VHDX, written, read back, and read by other programs.
  */
-import { truncateSync, writeFileSync } from 'node:fs';
+import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { qemuDifference, sha256 } from '../support/content.js';
-import { convert, expectIdentical } from '../support/convert.js';
+import { convert } from '../support/convert.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { vhdiComplaint, vhdLibContentHash } from '../support/independent-readers.js';
 import { lacking } from '../support/requires.js';
-import { must, vhdkit, vhdkitJson } from '../support/run.js';
+import { must } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 
@@ -32,6 +33,12 @@ function powers(from: number, to: number): { size: number; name: string }[] {
     sizes.push({ size, name: size < MIB ? `${size / KIB}K` : `${size / MIB}M` });
   }
   return sizes;
+}
+
+/** By a program that skips what both have not stored. */
+async function expectSame(a: string, b: string): Promise<void> {
+  expect(statSync(a).size).toBe(statSync(b).size);
+  expect(await qemuDifference({ path: a, format: 'raw' }, { path: b, format: 'raw' })).toBeUndefined();
 }
 
 const lacks = lacking('qemu-img', 'vhdiinfo');
@@ -60,7 +67,7 @@ describe.skipIf(lacks)(`block sizes${lacks}`, () => {
     expect(await vhdkitJson(['info', image])).toMatchObject({ blockSize: size, virtualSize: SIZE });
     const back = path.join(folder, 'back.raw');
     await convert(image, back);
-    await expectIdentical(raw, back);
+    await expectSame(back, raw);
     expect(
       await qemuDifference({ path: image, format: 'vpc' }, { path: raw, format: 'raw' }),
     ).toBeUndefined();
@@ -75,7 +82,7 @@ describe.skipIf(lacks)(`block sizes${lacks}`, () => {
     expect(await vhdkitJson(['info', image])).toMatchObject({ blockSize: size, virtualSize: SIZE });
     const back = path.join(folder, 'back.raw');
     await convert(image, back);
-    await expectIdentical(raw, back);
+    await expectSame(back, raw);
     expect(
       await qemuDifference({ path: image, format: 'vhdx' }, { path: raw, format: 'raw' }),
     ).toBeUndefined();

@@ -7,9 +7,10 @@ import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convert, expectIdentical } from '../support/convert.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
 import { loopDevice, mountNew } from '../support/mounts.js';
 import { canLoop, canMount, lacking } from '../support/requires.js';
-import { must, run, vhdkit, vhdkitJson } from '../support/run.js';
+import { must, run } from '../support/run.js';
 import { makeSampleDisk, SAMPLE_DISK_TOOLS, type SampleDisk } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 

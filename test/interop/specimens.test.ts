@@ -1,12 +1,13 @@
 /**
  * Images that Windows, Hyper-V, XenServer and old tools wrote. They lie beside the project, if at all.
  */
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { sha256, storedBytes } from '../support/content.js';
+import { qemuDifference, sha256, storedBytes } from '../support/content.js';
 import { convert } from '../support/convert.js';
-import { vhdkit, vhdkitJson } from '../support/run.js';
+import { vhdkit, vhdkitJson } from '../support/in-process.js';
+import { lacking } from '../support/requires.js';
 import { specimen } from '../support/specimens.js';
 import { testFolder } from '../support/tmp.js';
 
@@ -41,8 +42,11 @@ describe.each(Object.entries(CONTENT))('%s', (name, content) => {
     expect((await sha256(raw)).slice(0, 16)).toBe(content);
   });
 
-  it.skipIf(lacks)(`keeps them in every kind of image${lacks}`, async () => {
+  const lacksQemu = lacks + lacking('qemu-img');
+  it.skipIf(lacksQemu)(`keeps them in every kind of image${lacksQemu}`, async () => {
     const folder = testFolder();
+    const first = path.join(folder, 'disk.raw');
+    await convert(need(name), first);
     for (const [index, args] of [
       ['-O', 'vhd', '--type', 'fixed'],
       ['-O', 'vhd', '--type', 'dynamic'],
@@ -53,7 +57,10 @@ describe.each(Object.entries(CONTENT))('%s', (name, content) => {
       const raw = path.join(folder, `disk-${index}.raw`);
       await convert(need(name), image, args);
       await convert(image, raw);
-      expect((await sha256(raw)).slice(0, 16), args.join(' ')).toBe(content);
+      // qemu-img skips what both have not stored: some of these disks are large.
+      expect(statSync(raw).size).toBe(statSync(first).size);
+      const found = await qemuDifference({ path: raw, format: 'raw' }, { path: first, format: 'raw' });
+      expect(found, args.join(' ')).toBeUndefined();
     }
   });
 });
@@ -68,7 +75,7 @@ describe.each(EMPTY)('%s', (name) => {
   });
 });
 
-const logLacks = lack('vhdx-log-replay.vhdx');
+const logLacks = lack('vhdx-log-replay.vhdx') + lacking('qemu-img');
 describe.skipIf(logLacks)(`a VHDX with a log to replay${logLacks}`, () => {
   it('reads as after replay while its own bytes stay as they are', async () => {
     const folder = testFolder();
@@ -76,9 +83,12 @@ describe.skipIf(logLacks)(`a VHDX with a log to replay${logLacks}`, () => {
     copyFileSync(need('vhdx-log-replay.vhdx'), copy);
     const before = await sha256(copy);
     expect(await vhdkitJson(['info', copy])).toMatchObject({ log: 'dirty' });
-    const raw = path.join(folder, 'disk.raw');
+    // What the specimen itself becomes is looked at above.
+    const [raw, other] = [path.join(folder, 'disk.raw'), path.join(folder, 'other.raw')];
     await convert(copy, raw);
-    expect((await sha256(raw)).startsWith('3ba3b309425b7ff5')).toBe(true);
+    await convert(need('vhdx-log-replay.vhdx'), other);
+    const found = await qemuDifference({ path: raw, format: 'raw' }, { path: other, format: 'raw' });
+    expect(found).toBeUndefined();
     expect(await sha256(copy)).toBe(before);
   });
 });

@@ -3,7 +3,7 @@
  */
 import { expect } from 'vitest';
 import { difference } from './content.js';
-import { vhdkitJson } from './run.js';
+import { vhdkitJson } from './in-process.js';
 
 export interface ConvertReport {
   virtualSize: number;
@@ -12,14 +12,17 @@ export interface ConvertReport {
   elapsedMs: number;
 }
 
-/** Converts; fails the test with everything the command said when it can't. */
+/**
+ * Converts, in this process unless an environment is given; fails the test with everything the command said when it
+ * can't.
+ */
 export async function convert(
   source: string,
   target: string,
   args: readonly string[] = [],
-  env: Record<string, string> = {},
+  env?: Record<string, string>,
 ): Promise<ConvertReport> {
-  const report = await vhdkitJson(['convert', source, target, ...args], { env });
+  const report = await vhdkitJson(['convert', source, target, ...args], env ? { env } : {});
   return report as unknown as ConvertReport;
 }
 

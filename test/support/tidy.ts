@@ -121,8 +121,16 @@ function folderOf(file: string): string {
   return file.split('/').length > 2 ? (file.split('/')[1] ?? '') : '';
 }
 
+/** Every rule walks every file: each is parsed once. */
+const parsed = new WeakMap<Source, ts.SourceFile>();
+
 function parse(source: Source): ts.SourceFile {
-  return ts.createSourceFile(source.path, source.text, ts.ScriptTarget.ES2022, true);
+  let file = parsed.get(source);
+  if (!file) {
+    file = ts.createSourceFile(source.path, source.text, ts.ScriptTarget.ES2022, true);
+    parsed.set(source, file);
+  }
+  return file;
 }
 
 function visit(node: ts.Node, action: (node: ts.Node) => void): void {
@@ -144,8 +152,16 @@ function isTypeOnly(node: ts.ImportDeclaration | ts.ExportDeclaration): boolean 
   );
 }
 
+const imports = new WeakMap<Source, readonly Import[]>();
+
 /** All imports of a file: static, re-exported, dynamic, `require` and types by `import('…')`. */
-export function importsOf(source: Source): Import[] {
+export function importsOf(source: Source): readonly Import[] {
+  const known = imports.get(source) ?? findImports(source);
+  imports.set(source, known);
+  return known;
+}
+
+function findImports(source: Source): Import[] {
   const found: Import[] = [];
   const add = (specifier: string, typeOnly: boolean): void => {
     const relative = specifier.startsWith('.');
