@@ -3,6 +3,7 @@
  */
 import { systemRandom } from '../../src/base/random.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
+import type { FileFingerprint } from '../../src/io/random-access-file.js';
 import { FailedPairs } from '../../src/offload/failed-pairs.js';
 import { LatencyMemory } from '../../src/offload/latency.js';
 import type { OffloadProvider, OffloadWriteResult } from '../../src/offload/offload-provider.js';
@@ -53,4 +54,21 @@ export function shortened(provider: OffloadProvider, most: number): OffloadProvi
     ...provider,
     offloadWrite: (request) => provider.offloadWrite({ ...request, length: Math.min(request.length, most) }),
   };
+}
+
+let inodes = 0n;
+
+/** A file in memory that says which device it is on. */
+export class DeviceFile extends MemoryFile {
+  readonly #print: FileFingerprint;
+
+  constructor(content: Uint8Array, device: number, path = 'on device') {
+    super(content, path);
+    inodes += 1n;
+    this.#print = { device: BigInt(device), inode: inodes, size: 0n, mtime: 0n, ctime: 0n };
+  }
+
+  override fingerprint(): FileFingerprint {
+    return this.#print;
+  }
 }
