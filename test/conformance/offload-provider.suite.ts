@@ -10,6 +10,7 @@ import type { RandomAccessFile } from '../../src/io/random-access-file.js';
 import type { OffloadProvider } from '../../src/offload/offload-provider.js';
 import { Token } from '../../src/offload/token.js';
 import { TokenManager } from '../../src/offload/token-manager.js';
+import { describeRequestorLoops } from './requestor-loops.js';
 
 export interface OffloadSubject {
   name: string;
@@ -26,6 +27,7 @@ const SIZE = 300_000;
 const BLOCK = 4096;
 
 interface Setting {
+  clock: { time: number };
   manager: TokenManager;
   provider: OffloadProvider;
   source: RandomAccessFile;
@@ -35,10 +37,12 @@ interface Setting {
 }
 
 async function setting(subject: OffloadSubject): Promise<Setting> {
-  const manager = new TokenManager({ clock: { now: () => 0 }, random: systemRandom });
+  const clock = { time: 0 };
+  const manager = new TokenManager({ clock: { now: () => clock.time }, random: systemRandom });
   const data = Uint8Array.from(randomBytes(SIZE));
   const before = Uint8Array.from(randomBytes(SIZE + 5 * BLOCK));
   return {
+    clock,
     manager,
     provider: subject.provider(manager),
     source: await subject.file(data),
@@ -214,5 +218,21 @@ export function describeOffloadProvider(subject: OffloadSubject): void {
       await at.source.write(new Uint8Array(16 * BLOCK), 0);
       await expectTarget(at, 0, 0, 16 * BLOCK);
     });
+
+    it('holds tokens: proves them, says where their data is, and keeps them from expiring', async () => {
+      const at = await setting(subject);
+      if (!at.provider.hold) return;
+      const token = await bind(at, 'point-in-time', BLOCK, 2 * BLOCK);
+      const held = await at.provider.hold(token);
+      expect(held.source).toEqual({ file: at.source, offset: BLOCK });
+      at.clock.time = 1e9;
+      await held.verifyUnchanged();
+      expect(await write(at, token, 0, 0, BLOCK)).toBe(BLOCK);
+      held.release();
+      at.clock.time = 2e9;
+      await expect(at.provider.hold(token)).rejects.toMatchObject({ code: 'TOKEN_EXPIRED' });
+    });
+
+    describeRequestorLoops(subject);
   });
 }

@@ -19,11 +19,24 @@ import { ZERO_TOKEN } from '../../src/offload/token-codec.js';
 import { TokenManager } from '../../src/offload/token-manager.js';
 import { type FileSystemKind, type MountedFileSystem, mountNew } from '../support/mounts.js';
 import { canMount } from '../support/requires.js';
+import { stackAsProvider } from '../support/stack-as-provider.js';
+import { newStack } from '../support/stack-kit.js';
 import { makeTempFolder, removeFolder } from '../support/tmp.js';
 import { describeOffloadProvider, type OffloadSubject } from './offload-provider.suite.js';
 
 const buffered = (manager: TokenManager): OffloadProvider =>
   bufferedProvider(manager, new BufferPool(16 * 1024, 3));
+
+/** Whatever the first can't is done by the second, which reads and writes. */
+const stackOf =
+  (first: OffloadSubject['provider']): OffloadSubject['provider'] =>
+  (manager) =>
+    stackAsProvider(
+      newStack([
+        { id: 'first', provider: first(manager), tokens: 'local' },
+        { id: 'second', provider: buffered(manager), tokens: 'local' },
+      ]),
+    );
 
 describeOffloadProvider({
   name: 'buffered, in memory',
@@ -66,6 +79,8 @@ const PROVIDERS: [string, OffloadSubject['provider'], FileSystemKind[]][] = [
   ['reflink', reflinkProvider, ['xfs', 'btrfs']],
   ['kernel', copyRangeProvider, ['xfs', 'btrfs', 'ext4', 'tmpfs']],
   ['buffered', buffered, ['xfs', 'btrfs']],
+  ['a stack of reflink and buffered', stackOf(reflinkProvider), ['xfs', 'ext4']],
+  ['a stack of kernel and buffered', stackOf(copyRangeProvider), ['ext4']],
 ];
 
 describe.each(['xfs', 'btrfs', 'ext4', 'tmpfs'] as const)('on %s', (kind) => {
