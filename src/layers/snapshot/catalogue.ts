@@ -18,6 +18,12 @@ import { ChunkSet } from './chunk-set.js';
 import { type Flight, Flights } from './flights.js';
 import { SealQueue } from './seal-queue.js';
 
+/** Sizes in bytes. The chunk size is every layer's; it may change while there are none. */
+export interface Geometry {
+  readonly size: number;
+  chunkSize: number;
+}
+
 /**
  * `broken`: a chunk that it needed was overwritten without being kept, so nobody can read it any more.
  * `deleting`: gone for everybody, but what older snapshots need of it is still being moved.

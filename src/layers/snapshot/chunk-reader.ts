@@ -8,7 +8,7 @@
 import { VhdkitError } from '../../base/errors.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { ChunkPlace } from '../../block/write-once-device.js';
-import type { Catalogue, SnapshotLayer } from './catalogue.js';
+import type { Catalogue, Geometry, SnapshotLayer } from './catalogue.js';
 
 /** A run of chunks that lie together: in a device's file, or (no place) in the primary. */
 export interface Run {
@@ -19,8 +19,7 @@ export interface Run {
 
 export interface ReaderParts {
   primary: Pick<BlockDevice, 'read' | 'label'>;
-  size: number;
-  chunkSize: number;
+  geometry: Geometry;
   catalogue: Catalogue;
 }
 
@@ -75,7 +74,7 @@ export class ChunkReader {
     offset: number,
     length: number,
   ): Promise<Run[]> {
-    const { chunkSize } = this.#parts;
+    const { chunkSize } = this.#parts.geometry;
     const runs: Run[] = [];
     const end = offset + length;
     for (let at = offset; at < end; ) {

@@ -13,7 +13,7 @@ import { isVhdkitError, VhdkitError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { type CopyAndWriter, CopyFailure } from '../../offload/copy-and-write.js';
 import { runLimited } from '../../offload/run-limited.js';
-import type { Catalogue, Epoch, SnapshotLayer } from './catalogue.js';
+import type { Catalogue, Epoch, Geometry, SnapshotLayer } from './catalogue.js';
 
 /** What happens to a write whose old content can't be kept. */
 export type FailurePolicy = 'fail-writes' | 'break-snapshot';
@@ -28,9 +28,7 @@ export interface Overwrite {
 
 export interface KeeperParts {
   file: RandomAccessFile;
-  /** Bytes of the disk. */
-  size: number;
-  chunkSize: number;
+  geometry: Geometry;
   catalogue: Catalogue;
   copier: CopyAndWriter;
   policy: FailurePolicy;
@@ -51,7 +49,7 @@ export class Keeper {
 
   /** The chunks that a range touches. */
   chunksOf(offset: number, length: number): { first: number; last: number } {
-    const { chunkSize } = this.#parts;
+    const { chunkSize } = this.#parts.geometry;
     return { first: Math.floor(offset / chunkSize), last: Math.floor((offset + length - 1) / chunkSize) };
   }
 
@@ -99,7 +97,8 @@ export class Keeper {
   }
 
   async #keepFirst(epoch: Epoch, chunk: number, overwrite: Overwrite | undefined): Promise<void> {
-    const { catalogue, chunkSize, size } = this.#parts;
+    const { catalogue, geometry } = this.#parts;
+    const { chunkSize, size } = geometry;
     const start = chunk * chunkSize;
     const length = Math.min(chunkSize, size - start);
     await catalogue.earlierWrites(epoch, start, start + length);
@@ -168,7 +167,7 @@ export class Keeper {
   }
 
   #cannotKeep(layer: SnapshotLayer, chunk: number, cause: unknown): VhdkitError {
-    const { chunkSize, file } = this.#parts;
+    const { file, geometry } = this.#parts;
     const code = isVhdkitError(cause) ? cause.code : 'IO_FAILED';
     const reason = cause instanceof Error ? cause.message : String(cause);
     const message = `Cannot write to ${file.path}: what snapshot '${layer.name}' needs could not be kept: ${reason}`;
@@ -176,7 +175,7 @@ export class Keeper {
       operation: 'keep chunk for snapshot',
       context: {
         path: file.path,
-        offset: chunk * chunkSize,
+        offset: chunk * geometry.chunkSize,
         snapshot: layer.name,
         device: layer.device.label,
       },

@@ -14,7 +14,7 @@ import { throwIfAborted } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
 import { runLimited } from '../../offload/run-limited.js';
-import type { Catalogue, Epoch, SnapshotLayer } from './catalogue.js';
+import type { Catalogue, Epoch, Geometry, SnapshotLayer } from './catalogue.js';
 import type { ChunkReader } from './chunk-reader.js';
 import type { Keeper } from './keeper.js';
 
@@ -35,8 +35,7 @@ export interface RestoreParts {
   keeper: Keeper;
   copier: CopyAndWriter;
   file: RandomAccessFile;
-  size: number;
-  chunkSize: number;
+  geometry: Geometry;
   settled: SettledChunks;
 }
 
@@ -82,7 +81,8 @@ export class RestoreRun {
     offset: number,
     primary: (part: Uint8Array, at: number) => Promise<void>,
   ): Promise<void> {
-    const { chunkSize, reader } = this.#parts;
+    const { geometry, reader } = this.#parts;
+    const { chunkSize } = geometry;
     for (let at = 0; at < buffer.length; ) {
       const chunk = Math.floor((offset + at) / chunkSize);
       const end = Math.min(buffer.length, (chunk + 1) * chunkSize - offset);
@@ -95,9 +95,9 @@ export class RestoreRun {
 
   /** Puts everything back. Durable when it returns. @throws CANCELLED, NO_SPACE, IO_FAILED, IMAGE_CORRUPT */
   async sweep(options: SweepOptions = {}): Promise<void> {
-    const { catalogue, epoch, file, size } = this.#parts;
+    const { catalogue, epoch, file, geometry } = this.#parts;
     // Writes from before may still add to the newest layer; only we wait for them.
-    await catalogue.earlierWrites(epoch, 0, size);
+    await catalogue.earlierWrites(epoch, 0, geometry.size);
     await catalogue.reading(async (layers) => {
       for (const layer of layers.slice(layers.indexOf(this.source))) await this.#sweepLayer(layer, options);
     });
@@ -156,7 +156,8 @@ export class RestoreRun {
 
   /** Answers the bytes that were copied. */
   async #putBackChunk(chunk: number): Promise<number> {
-    const { catalogue, chunkSize, copier, epoch, file, keeper, reader, size } = this.#parts;
+    const { catalogue, copier, epoch, file, geometry, keeper, reader } = this.#parts;
+    const { chunkSize, size } = geometry;
     const start = chunk * chunkSize;
     const length = Math.min(chunkSize, size - start);
     await catalogue.earlierWrites(epoch, start, start + length);

@@ -8,6 +8,7 @@
  * Not here: where devices lie and what survives a restart (snapshot-store.ts); who may do what when
  * (snapshot-set.ts).
  */
+import { assert } from '../../base/assert.js';
 import { VhdkitError } from '../../base/errors.js';
 import type {
   BlockDevice,
@@ -18,7 +19,7 @@ import type {
 } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
-import { Catalogue, type Epoch, type SnapshotLayer } from './catalogue.js';
+import { Catalogue, type Epoch, type Geometry, type SnapshotLayer } from './catalogue.js';
 import { ChunkReader } from './chunk-reader.js';
 import { type FailurePolicy, Keeper } from './keeper.js';
 import { RestoreRun, type SettledChunks } from './restore-run.js';
@@ -53,6 +54,7 @@ export class SnapshotVolume implements BlockDevice {
   readonly #parts: SnapshotVolumeParts;
   readonly #primary: BlockDevice;
   readonly #keeper: Keeper;
+  readonly #geometry: Geometry;
   #restore: RestoreRun | undefined;
   /** Undefined until something is written; then what is awaited before it is. */
   #opening: Promise<void> | undefined;
@@ -69,9 +71,11 @@ export class SnapshotVolume implements BlockDevice {
     this.capabilities = primary.capabilities;
     this.catalogue = new Catalogue(parts.layers);
     const { catalogue, size } = this;
-    this.reader = new ChunkReader({ primary, size, chunkSize, catalogue });
+    const geometry: Geometry = { size, chunkSize };
+    this.#geometry = geometry;
+    this.reader = new ChunkReader({ primary, geometry, catalogue });
     const recordBroken = (layer: SnapshotLayer, cause: unknown) => parts.recordBroken(layer, cause);
-    this.#keeper = new Keeper({ file, size, chunkSize, catalogue, copier, policy, recordBroken });
+    this.#keeper = new Keeper({ file, geometry, catalogue, copier, policy, recordBroken });
     if (primary.readNow)
       this.readNow = (buffer, offset) =>
         this.#restore === undefined && primary.readNow?.(buffer, offset) === true;
@@ -83,6 +87,12 @@ export class SnapshotVolume implements BlockDevice {
     return this.#restore;
   }
 
+  /** Chunks of another size, as long as there are no layers. */
+  useChunkSize(bytes: number): void {
+    assert(this.catalogue.layers.length === 0, 'layers have chunks of one size');
+    this.#geometry.chunkSize = bytes;
+  }
+
   /** From this moment on there is one more snapshot. Its device is empty. */
   addSnapshot(layer: SnapshotLayer): void {
     this.catalogue.append(layer);
@@ -90,12 +100,13 @@ export class SnapshotVolume implements BlockDevice {
 
   /** From this moment on the disk shows the snapshot; its chunks are yet to be put back (`sweep`). */
   beginRestore(source: SnapshotLayer, settled: SettledChunks): RestoreRun {
-    const { file, chunkSize, copier } = this.#parts;
-    const { catalogue, reader, size } = this;
+    const { file, copier } = this.#parts;
+    const { catalogue, reader } = this;
+    const geometry = this.#geometry;
     const keeper = this.#keeper;
     catalogue.beginEpoch();
     const { epoch } = catalogue;
-    const run = { source, epoch, catalogue, reader, keeper, copier, file, size, chunkSize, settled };
+    const run = { source, epoch, catalogue, reader, keeper, copier, file, geometry, settled };
     this.#restore = new RestoreRun(run);
     return this.#restore;
   }

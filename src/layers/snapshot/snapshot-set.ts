@@ -1,0 +1,417 @@
+/**
+ * An image with its snapshots, open for use: the volume, and making, deleting and restoring snapshots while it is
+ * read and written.
+ *
+ * Invariants: changes to the set happen one after the other, and none of them makes a read or a write wait. What is
+ * answered is durable: a snapshot that was made is there after a crash and shows its moment; a restore that was
+ * begun goes on.
+ *
+ * Not here: locks between processes (operations), exports (nbd/).
+ */
+import { isAbsolute } from 'node:path';
+import { formatSize, isPowerOfTwo, KiB, MiB } from '../../base/bytes.js';
+import { throwIfAborted, VhdkitError } from '../../base/errors.js';
+import { randomGuid } from '../../base/random.js';
+import type { BlockDevice } from '../../block/block-device.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { CopyAndWriter } from '../../offload/copy-and-write.js';
+import { SnapshotLayer } from './catalogue.js';
+import { assertIntact } from './chunk-reader.js';
+import type { FailurePolicy } from './keeper.js';
+import { moveDown } from './move-down.js';
+import { assertSnapshotName } from './names.js';
+import { MAX_SNAPSHOTS, type SnapshotEntry } from './record.js';
+import type { SweepOptions } from './restore-run.js';
+import { SettledFile } from './settled-file.js';
+import { SnapshotView } from './snapshot-view.js';
+import { SnapshotVolume } from './snapshot-volume.js';
+import { type SnapshotStore, stampOf } from './store.js';
+
+/** What write-once devices take. */
+const MIN_CHUNK_SIZE = 4 * KiB;
+const MAX_CHUNK_SIZE = 16 * MiB;
+
+export interface SnapshotSetParts {
+  /** The disk. It is flushed and closed with the set; it must not close `file` before `beforeClose` was called. */
+  primary: BlockDevice;
+  file: RandomAccessFile;
+  store: SnapshotStore;
+  copier: CopyAndWriter;
+  policy: FailurePolicy;
+  /** False: nothing is going to be changed, neither disk nor snapshots. */
+  writable: boolean;
+}
+
+export interface NewSnapshot {
+  name: string;
+  /** Of the write-once device. */
+  kind: string;
+  /** Where the device is to be, or is (empty); default: in the folder. Absolute. */
+  device?: string;
+  /** Bytes; those of the other snapshots, if there are any. */
+  chunkSize?: number;
+}
+
+export class SnapshotSet {
+  readonly volume: SnapshotVolume;
+  readonly store: SnapshotStore;
+  readonly #parts: SnapshotSetParts;
+  #queue: Promise<unknown> = Promise.resolve();
+  #settled: SettledFile | undefined;
+  #isClosed = false;
+
+  private constructor(parts: SnapshotSetParts, layers: readonly SnapshotLayer[]) {
+    const { primary, file, store, copier, policy } = parts;
+    this.#parts = parts;
+    this.store = store;
+    this.volume = new SnapshotVolume({
+      primary,
+      file,
+      chunkSize: store.record.chunkSize,
+      layers,
+      copier,
+      policy,
+      recordBroken: (layer) => store.recordBroken(layer.id),
+      beforeFirstChange: () => store.markOpen(),
+    });
+  }
+
+  /**
+   * Opens the devices of all snapshots that are of use. A restore that a crash interrupted is in force at once;
+   * `finishRestore` completes it.
+   * @throws NOT_FOUND, WRITE_ONCE_MISMATCH, IMAGE_CORRUPT (a device), IN_USE, IO_FAILED
+   */
+  static async open(parts: SnapshotSetParts): Promise<SnapshotSet> {
+    const { store, writable } = parts;
+    const { record } = store;
+    const shape = { size: record.imageSize, chunkSize: record.chunkSize, primaryId: record.imageId };
+    const layers: SnapshotLayer[] = [];
+    try {
+      for (const entry of record.snapshots.filter(isUseful)) {
+        const device = await store.access.devices.open(store.devicePath(entry.device), {
+          ...shape,
+          writable,
+        });
+        layers.push(new SnapshotLayer(entry.id, entry.name, device, entry.state));
+      }
+      const set = new SnapshotSet(parts, layers);
+      await set.#resume();
+      return set;
+    } catch (error) {
+      for (const { device } of layers) await device.close().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** A snapshot for reading, as long as the set is open. @throws NOT_FOUND, SNAPSHOT_BROKEN */
+  view(name: string): SnapshotView {
+    return new SnapshotView(this.volume, this.#intactLayer(name));
+  }
+
+  /**
+   * Makes a snapshot of this moment: of the one at which the epoch changes, while others read and write.
+   * @throws INVALID_ARGUMENT (name, kind), ALREADY_EXISTS, WRITE_ONCE_MISMATCH, NO_SPACE, IN_USE (a restore), IO_FAILED
+   */
+  create(options: NewSnapshot): Promise<SnapshotEntry> {
+    return this.#exclusively(() => this.#create(options));
+  }
+
+  /**
+   * Deletes a snapshot; what the next older one needs of it is moved there first. Can be repeated when it failed.
+   * @throws NOT_FOUND, IN_USE (a restore), NO_SPACE, CANCELLED, IO_FAILED
+   */
+  delete(name: string, options: SweepOptions = {}): Promise<void> {
+    return this.#exclusively(() => this.#delete(name, options));
+  }
+
+  /**
+   * Puts the disk back to a snapshot: it shows it from the start, and has it when this returns.
+   * @param keep name under which the present content is kept as a snapshot, `kind` as in `create`
+   * @returns bytes that were put back
+   * @throws NOT_FOUND, SNAPSHOT_BROKEN, IN_USE (another restore), CANCELLED (it goes on later), NO_SPACE, IO_FAILED
+   */
+  restore(name: string, options: SweepOptions & { keep?: NewSnapshot } = {}): Promise<number> {
+    return this.#exclusively(() => this.#restore(name, options));
+  }
+
+  /** Completes a restore that was interrupted, if there is one. @returns bytes that were put back */
+  finishRestore(options: SweepOptions = {}): Promise<number> {
+    return this.#exclusively(() => this.#sweep(options));
+  }
+
+  /** Runs of what changed on the disk since the snapshot, in chunks. */
+  async changes(
+    name: string,
+    offset: number,
+    length: number,
+  ): Promise<{ length: number; changed: boolean }[]> {
+    const layer = this.#intactLayer(name);
+    const { catalogue, reader } = this.volume;
+    return catalogue.reading(async (layers) => {
+      const runs = await reader.runs(layers, layer, offset, length);
+      return runs.map((run) => ({ length: run.length, changed: run.place !== undefined }));
+    });
+  }
+
+  /** Waits for what is under way, flushes, records how the image is left, and gives everything back. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const { file, store, writable } = this.#parts;
+    const { volume } = this;
+    await this.#queue;
+    try {
+      await volume.catalogue.settled();
+      if (writable) {
+        await volume.flush();
+        if (store.record.open) await store.markClosed(stampOf(file));
+        await store.vanish();
+      }
+    } finally {
+      await this.#settled?.close();
+      await volume.close();
+      for (const { device } of volume.catalogue.layers) await device.close();
+    }
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#queue.then(work);
+    this.#queue = done.catch(() => undefined);
+    return done;
+  }
+
+  #entryNamed(name: string): SnapshotEntry {
+    const entry = this.store.record.snapshots.find((each) => each.name === name);
+    if (entry) return entry;
+    const { label } = this.volume;
+    throw new VhdkitError('NOT_FOUND', `${label} has no snapshot '${name}'`, {
+      operation: 'find snapshot',
+      context: { path: label, snapshot: name },
+      hint: `Look which there are: vhdkit snapshot list ${label}`,
+    });
+  }
+
+  #intactLayer(name: string): SnapshotLayer {
+    const { id } = this.#entryNamed(name);
+    const layer = this.volume.catalogue.layers.find((each) => each.id === id);
+    const { label } = this.volume;
+    if (!layer) throw imageChanged(label, name);
+    assertIntact(layer, label);
+    return layer;
+  }
+
+  #assertNoRestore(): void {
+    const { restoring } = this.volume;
+    if (!restoring) return;
+    const { label } = this.volume;
+    throw new VhdkitError('IN_USE', `${label} is being put back to its snapshot '${restoring.source.name}'`, {
+      operation: 'change snapshots',
+      context: { path: label, snapshot: restoring.source.name },
+      hint: `Let it finish first: vhdkit snapshot restore ${label} ${restoring.source.name}`,
+    });
+  }
+
+  async #create({ name, kind, device, chunkSize }: NewSnapshot): Promise<SnapshotEntry> {
+    assertSnapshotName(name);
+    this.#assertNoRestore();
+    if (chunkSize !== undefined) await this.#useChunkSize(chunkSize);
+    const { store, volume } = this;
+    const { record, access } = store;
+    this.#assertRoom(name);
+    await store.makeFolder();
+    const id = randomGuid(access.random);
+    const shape = { size: volume.size, chunkSize: record.chunkSize, primaryId: record.imageId };
+    const inFolder = `${id}.${kind}`;
+    const path = device ?? store.devicePath(inFolder);
+    const isThere = device !== undefined && (await access.fileSystem.kind(path)) !== 'absent';
+    if (!isThere) await access.devices.create(kind, path, shape);
+    try {
+      const opened = await access.devices.open(path, { ...shape, writable: true, empty: true });
+      const entry: SnapshotEntry = {
+        id,
+        name,
+        created: access.clock.now(),
+        kind: opened.kind,
+        device: device ?? inFolder,
+        state: 'intact',
+      };
+      const layer = new SnapshotLayer(id, name, opened);
+      try {
+        await this.#publish(entry, layer);
+      } catch (error) {
+        await opened.close();
+        throw error;
+      }
+      return entry;
+    } catch (error) {
+      if (!isThere) await store.removeDevice(path).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** What was written by now is part of the snapshot, also after a power failure. */
+  async #publish(entry: SnapshotEntry, layer: SnapshotLayer): Promise<void> {
+    const { store, volume } = this;
+    await store.addMark(entry.id);
+    await store.add(entry, volume.size);
+    volume.addSnapshot(layer);
+    await volume.flush();
+  }
+
+  async #useChunkSize(chunkSize: number): Promise<void> {
+    const { store, volume } = this;
+    if (chunkSize === store.record.chunkSize) return;
+    const { label } = volume;
+    if (!isPowerOfTwo(chunkSize) || chunkSize < MIN_CHUNK_SIZE || chunkSize > MAX_CHUNK_SIZE)
+      throw new VhdkitError('INVALID_ARGUMENT', `Snapshots can't have chunks of ${chunkSize} bytes`, {
+        operation: 'create snapshot',
+        context: { path: label, chunkSize },
+        hint: 'Powers of two from 4K to 16M are possible; 64K suits most disks.',
+      });
+    if (volume.catalogue.layers.length > 0)
+      throw new VhdkitError(
+        'INVALID_ARGUMENT',
+        `The snapshots of ${label} have chunks of ${formatSize(store.record.chunkSize)}, not ${formatSize(chunkSize)}`,
+        {
+          operation: 'create snapshot',
+          context: { path: label, chunkSize: store.record.chunkSize },
+          hint: 'Leave the chunk size away, or delete the other snapshots first.',
+        },
+      );
+    store.setChunkSize(chunkSize);
+    volume.useChunkSize(chunkSize);
+  }
+
+  #assertRoom(name: string): void {
+    const { snapshots } = this.store.record;
+    const { label } = this.volume;
+    const context = { path: label, snapshot: name };
+    if (snapshots.some((entry) => entry.name === name))
+      throw new VhdkitError('ALREADY_EXISTS', `${label} has a snapshot '${name}' already`, {
+        operation: 'create snapshot',
+        context,
+        hint: 'Choose another name, or delete that one first.',
+      });
+    if (snapshots.length >= MAX_SNAPSHOTS)
+      throw new VhdkitError('UNSUPPORTED', `${label} has ${snapshots.length} snapshots, which is the limit`, {
+        operation: 'create snapshot',
+        context,
+        hint: 'Delete some that are not needed any more.',
+      });
+  }
+
+  async #delete(name: string, options: SweepOptions): Promise<void> {
+    this.#assertNoRestore();
+    const { store, volume } = this;
+    const entry = this.#entryNamed(name);
+    const layer = volume.catalogue.layers.find(({ id }) => id === entry.id);
+    if (layer) {
+      await this.#changeEntry(entry.id, (changed) => {
+        changed.state = 'deleting';
+      });
+      layer.state = 'deleting';
+      await volume.catalogue.settled();
+      await moveDown({ layer, volume, copier: this.#parts.copier, ...options });
+    }
+    await store.update((record) => {
+      record.snapshots = record.snapshots.filter(({ id }) => id !== entry.id);
+      record.leftovers.push(entry.device);
+    });
+    if (layer) {
+      volume.catalogue.remove(layer);
+      await volume.catalogue.quiet();
+      await layer.device.close();
+    }
+    await store.removeMark(entry.id);
+    await this.removeLeftovers();
+  }
+
+  /** Removes devices that nobody needs any more, also those that an interrupted run left. */
+  async removeLeftovers(): Promise<void> {
+    const { store } = this;
+    const { leftovers } = store.record;
+    if (leftovers.length === 0) return;
+    for (const device of leftovers) {
+      // A device of the system is no file of ours to remove.
+      const path = store.devicePath(device);
+      const kind = isAbsolute(device) ? await store.access.fileSystem.kind(path) : 'file';
+      if (kind === 'file') await store.removeDevice(path);
+    }
+    await store.update((record) => {
+      record.leftovers = record.leftovers.filter((device) => !leftovers.includes(device));
+    });
+  }
+
+  async #changeEntry(id: string, change: (entry: SnapshotEntry) => void): Promise<void> {
+    await this.store.update((record) => {
+      const entry = record.snapshots.find((each) => each.id === id);
+      if (entry) change(entry);
+    });
+  }
+
+  async #restore(name: string, options: SweepOptions & { keep?: NewSnapshot }): Promise<number> {
+    const { store, volume } = this;
+    const underWay = volume.restoring;
+    const source = this.#intactLayer(name);
+    if (underWay && underWay.source !== source) this.#assertNoRestore();
+    if (!underWay) {
+      throwIfAborted(options.signal, 'restore snapshot');
+      if (options.keep) await this.#create(options.keep);
+      if (!store.record.open) await store.markOpen();
+      this.#settled = await this.#openSettled(true);
+      await store.update((record) => {
+        record.restoring = source.id;
+      });
+      volume.beginRestore(source, this.#settled);
+    }
+    return this.#sweep(options);
+  }
+
+  async #openSettled(fresh: boolean): Promise<SettledFile> {
+    const { store, volume } = this;
+    const chunks = Math.ceil(volume.size / store.record.chunkSize);
+    return SettledFile.open(await store.openSettled(fresh), chunks);
+  }
+
+  async #resume(): Promise<void> {
+    const { store, volume } = this;
+    const { restoring } = store.record;
+    if (restoring === undefined) return;
+    const source = volume.catalogue.layers.find(({ id }) => id === restoring);
+    if (source?.state !== 'intact') throw imageChanged(volume.label, restoring);
+    this.#settled = await this.#openSettled(false);
+    volume.beginRestore(source, this.#settled);
+  }
+
+  async #sweep(options: SweepOptions): Promise<number> {
+    const { store, volume } = this;
+    const run = volume.restoring;
+    if (!run) return 0;
+    await run.sweep(options);
+    await store.update((record) => {
+      delete record.restoring;
+    });
+    volume.endRestore();
+    await this.#settled?.close();
+    this.#settled = undefined;
+    await store.removeSettled();
+    return run.restored;
+  }
+}
+
+/** Whether others read through its device: not if the image was changed since, for then all were lost at once. */
+function isUseful(entry: SnapshotEntry): boolean {
+  return entry.reason !== 'image-changed';
+}
+
+function imageChanged(disk: string, name: string): VhdkitError {
+  return new VhdkitError(
+    'SNAPSHOT_BROKEN',
+    `The snapshot '${name}' of ${disk} is broken: the image was changed by something else than vhdkit since`,
+    {
+      operation: 'open snapshot',
+      context: { path: disk, snapshot: name, reason: 'image-changed' },
+      hint: `Delete it: vhdkit snapshot delete ${disk} ${name}`,
+    },
+  );
+}
