@@ -14,7 +14,6 @@ import type { DataExtent } from '../../block/extent.js';
 import type { FormatId, ImageType } from '../../formats/disk-image.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { sameFile } from '../../io/file-system.js';
-import type { TokenStore } from '../../offload/store/token-store.js';
 import { forecast, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved, TransferTarget } from '../../offload/transfer-types.js';
 import { assertNoChildren, findChildren } from '../children.js';
@@ -22,23 +21,15 @@ import { openEditableChain } from '../editable-chain.js';
 import type { Host, ProgressSink } from '../host.js';
 import { WholeFiles } from '../merge/whole-file.js';
 import { type MovingOptions, sessionFor } from '../session.js';
-import { AuxiliarySet } from './auxiliary-read.js';
-import {
-  type Clipped,
-  resolveContent,
-  type Selection,
-  select,
-  type TokenContent,
-  type TokenExtent,
-} from './content.js';
+import { type AidOptions, openAidedContent } from './aided-content.js';
+import type { Selection, TokenContent, TokenExtent } from './content.js';
 import { type StoreChoice, withTokens } from './store.js';
-import { readTokenSet } from './token-file.js';
-import { compareWith, expectationOf, type Verified } from './verify.js';
+import type { Verified } from './verify.js';
 
 /** Milliseconds between signs of life to the store. */
 const KEEP_ALIVE = 5_000;
 
-export interface TokenWriteOptions extends MovingOptions, Selection {
+export interface TokenWriteOptions extends MovingOptions, Selection, AidOptions {
   /** The token file. */
   tokens: string;
   /** The image or device to write to. */
@@ -51,10 +42,6 @@ export interface TokenWriteOptions extends MovingOptions, Selection {
   dryRun?: boolean;
   store?: StoreChoice;
   progress?: ProgressSink;
-  /** Compare the target with the checksums that came along, if any did. Default true. */
-  verify?: boolean;
-  /** Called when that begins: what it tells of its progress. */
-  onVerify?: () => Promise<ProgressSink>;
 }
 
 export interface TokenWriteResult {
@@ -67,6 +54,8 @@ export interface TokenWriteResult {
   virtualSize: number;
   fileSize: number;
   bytes: BytesMoved;
+  /** Of these, what was found by its hash in other images; null where none were named. */
+  reused: number | null;
   /** Null where nothing was compared: there are no checksums, or it was not wanted. */
   verified: Verified | null;
   elapsedMs: number;
@@ -80,18 +69,16 @@ export interface TokenWriteResult {
 export async function writeToken(host: Host, options: TokenWriteOptions): Promise<TokenWriteResult> {
   const started = host.clock.now();
   const { target, format, tokens: path, offset = 0, dryRun = false } = options;
-  const { ranges, auxiliary: tokens } = await readTokenSet(host, path);
-  return withTokens(host, options.store, async ({ manager, store }) => {
-    const auxiliary = new AuxiliarySet(host, path, tokens, await store.key());
-    const verifying = await verification(host, store, auxiliary, select(ranges, options, path), options);
-    const content = await resolveContent(manager, ranges, options, path);
+  return withTokens(host, options.store, async (tokens) => {
+    const aided = await openAidedContent(host, tokens, options);
+    const { content } = aided;
     try {
       const opened = await openEditableChain(host, target, format ? { format } : {});
       try {
         const { top } = opened;
         await judge(host, top, content, options);
         const bytes = await new Write(host, top, content, options).run();
-        const verified = await verifying?.(top.format);
+        const verified = await aided.verify(top.format);
         return {
           tokens: path,
           target,
@@ -102,7 +89,8 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
           virtualSize: top.virtualSize,
           fileSize: top.file.size(),
           bytes,
-          verified: verified ?? null,
+          reused: aided.reused(),
+          verified,
           elapsedMs: host.clock.now() - started,
           dryRun,
         };
@@ -110,29 +98,9 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
         await opened.close();
       }
     } finally {
-      content.release();
-      await auxiliary.close();
+      await aided.close();
     }
   });
-}
-
-type Verification = (format: FormatId) => Promise<Verified>;
-
-/** How the target is to be verified when all is in place; undefined when it is not. */
-async function verification(
-  host: Host,
-  store: TokenStore,
-  auxiliary: AuxiliarySet,
-  ranges: readonly Clipped[],
-  { target, offset = 0, signal, verify = true, dryRun, onVerify }: TokenWriteOptions,
-): Promise<Verification | undefined> {
-  const expectation = verify && !dryRun ? await expectationOf(auxiliary, ranges, store) : undefined;
-  if (!expectation) return undefined;
-  return async (format) => {
-    const progress = await onVerify?.();
-    const comparison = { target, format, offset, ...(signal ? { signal } : {}) };
-    return compareWith(host, store, expectation, { ...comparison, ...(progress ? { progress } : {}) });
-  };
 }
 
 /** Refuses what is known to be wrong before anything is changed. */
