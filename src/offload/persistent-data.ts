@@ -44,17 +44,21 @@ export class PersistentData {
   /**
    * Keeps the file's data for a record that is in the store, and completes it.
    * @param shared a complete record whose data this one is to share; without it the file is cloned now
-   * @throws UNSUPPORTED, NO_SPACE, PERMISSION_DENIED, IO_FAILED; then nothing is kept and the record is gone
+   * @param admit does the change of the store that says how much is kept, making room for it if need be
+   * @throws UNSUPPORTED, NO_SPACE, TOKEN_LIMIT, PERMISSION_DENIED, IO_FAILED; then nothing is kept and the record
+   *   is gone
    */
   async keep(
     file: RandomAccessFile,
     record: TokenRecord & { keptPath: string },
     revision: number,
     shared: TokenRecord | undefined,
+    admit: (keptBytes: number, change: () => Promise<number | undefined>) => Promise<number | undefined>,
   ): Promise<TokenRecord> {
     try {
       const complete = { ...record, ...(await this.#fill(file, record.keptPath, shared)) };
-      if ((await this.#store.update(complete, revision)) === undefined) throw invalid('revoked');
+      const change = () => this.#store.update(complete, revision);
+      if ((await admit(complete.keptBytes ?? 0, change)) === undefined) throw invalid('revoked');
       return complete;
     } catch (error) {
       await this.#keeper.release(record.keptPath);

@@ -5,7 +5,7 @@
  * Not here: when bindings are made, checked or given up (the manager).
  */
 import type { RandomAccessFile } from '../io/random-access-file.js';
-import type { TokenRecord } from './store/token-store.js';
+import { dueTime, type TokenRecord } from './store/token-store.js';
 import type { TokenMode } from './token.js';
 import { unhex } from './token-secrets.js';
 
@@ -27,7 +27,14 @@ export interface Binding {
   lastUsed: number;
   /** When `lastUsed` last went to the store. */
   stored: number;
+  /** Uses under way in this process. */
   pins: number;
+  /** Those of them that the store is told of. */
+  leases: number;
+  /** Whether the manager still has it; one that it gave up is looked at anew. */
+  known: boolean;
+  /** `lastUsed` when it was queued for being given up. */
+  queued: number;
   origin: BindingOrigin;
 }
 
@@ -48,11 +55,13 @@ export function makeBinding(
     // What others bound is in use from now on, and they are to know it.
     stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
     pins: 0,
+    leases: 0,
+    known: false,
+    queued: lastUsed,
   };
 }
 
 /** When a token's life ends if it is not used any more. */
 export function lifeEnd({ record, lastUsed }: Binding): number {
-  const { ttl, expires } = record;
-  return expires === undefined ? lastUsed + ttl : Math.min(lastUsed + ttl, expires);
+  return dueTime(record, lastUsed);
 }

@@ -8,8 +8,12 @@
  * lookup and, if change-vulnerable, one fstat. Tokens that another process bound are looked up in the
  * store once, and their files opened anew.
  *
- * A revoked token can't be resolved any more, by anybody who has not begun to use it; whoever has pinned
- * it may finish. Refused tokens are counted in the store, by reason.
+ * A token that ended can't be resolved any more by anybody who has not begun to use it; whoever has pinned
+ * it may finish. What is in use is not evicted and does not expire. Refused tokens are counted in the store,
+ * by reason.
+ *
+ * Its parts: token-maker.ts (records and their 512 bytes), token-bindings.ts (what is known here, and its
+ * memory), token-renewal.ts (what is told to the store), token-room.ts (limits), token-endings.ts, close-bound.ts.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { BugError } from '../base/assert.js';
@@ -18,11 +22,13 @@ import { isVhdkitError } from '../base/errors.js';
 import type { RandomSource } from '../base/random.js';
 import type { ProcessIdentity } from '../io/process-identity.js';
 import type { ByteRange, RandomAccessFile } from '../io/random-access-file.js';
-import { clipToFile, takeFingerprint } from './bind-checks.js';
-import type { BoundToken, OffloadReadOptions } from './offload-provider.js';
-import { type PersistentData, persistentUnsupported } from './persistent-data.js';
+import { takeFingerprint } from './bind-checks.js';
+import { CloseBound } from './close-bound.js';
+import type { BoundToken } from './offload-provider.js';
+import type { PersistentData } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
-import { dueTime, type TokenRecord, type TokenStore } from './store/token-store.js';
+import { storeError } from './store/store-errors.js';
+import type { TokenStore } from './store/token-store.js';
 import type { Token } from './token.js';
 import {
   type Binding,
@@ -31,22 +37,17 @@ import {
   makeBinding,
   type ResolvedToken,
 } from './token-binding.js';
-import {
-  CREATOR_ID_BYTES,
-  creatorOf,
-  decodeToken,
-  encodeToken,
-  RANDOM_VALUE_BYTES,
-  TOKEN_ID_BYTES,
-  type TokenFields,
-  ZERO_TOKEN,
-} from './token-codec.js';
+import { Bindings } from './token-bindings.js';
+import { CREATOR_ID_BYTES, creatorOf, decodeToken, type TokenFields, ZERO_TOKEN } from './token-codec.js';
 import { type Afterwards, TokenEndings } from './token-endings.js';
 import { assertUnchanged } from './token-fingerprint.js';
-import { expired, invalid, refusalReason } from './token-refusal.js';
-import { hex, sameSecret, unhex } from './token-secrets.js';
+import { type BindOptions, type PutRecord, TokenMaker } from './token-maker.js';
+import { ended, invalid, refusalReason } from './token-refusal.js';
+import { LEASE, TokenRenewal } from './token-renewal.js';
+import { TokenRoom } from './token-room.js';
+import { hex, sameSecret } from './token-secrets.js';
 import type { TokenSources } from './token-sources.js';
-import { stateOf, type TokenStanding } from './token-standing.js';
+import { type EndReason, endedAs, stateOf, type TokenStanding } from './token-standing.js';
 
 const DEFAULT_TTL = 60_000;
 const MAX_TTL = 24 * 3_600_000;
@@ -70,52 +71,67 @@ export interface TokenManagerOptions {
   persistent?: PersistentData;
   /** Who this process is, for tokens that others are to use. */
   process?: ProcessIdentity;
+  /** Memory in bytes that the tokens known here may take, estimated; default: no limit. */
+  maxMemory?: number;
 }
 
-export interface BindOptions extends OffloadReadOptions {
-  /** When the token's life ends however much it is used, milliseconds since 1970 UTC. Default: never. */
-  expires?: number;
-  /** Where others find the file; default: its own path. Absolute, if others are to use the token. */
-  path?: string;
+/** A token that is in use, and that the store knows to be. */
+export interface TokenUse {
+  resolved: ResolvedToken;
+  end(): void;
 }
 
 export type { ResolvedToken } from './token-binding.js';
+export type { BindOptions } from './token-maker.js';
 
 const ZERO: ResolvedToken = { kind: 'zero' };
 
 export class TokenManager {
   readonly #clock: Clock;
-  readonly #random: RandomSource;
   readonly #store: TokenStore;
-  readonly #defaultTtl: number;
-  readonly #maxTtl: number;
   readonly #key: Uint8Array;
   readonly #creator: Uint8Array;
   readonly #sources: TokenSources | undefined;
-  readonly #persistent: PersistentData | undefined;
   readonly #process: ProcessIdentity | undefined;
   readonly #endings: TokenEndings;
-  readonly #bindings = new Map<string, Binding>();
+  readonly #room: TokenRoom;
+  readonly #renewal: TokenRenewal;
+  readonly #maker: TokenMaker;
+  readonly #closeBound: CloseBound;
+  readonly #bindings: Bindings;
   readonly #verified = new WeakMap<Token, Binding>();
 
   constructor(options: TokenManagerOptions) {
-    this.#clock = options.clock;
-    this.#random = options.random;
-    this.#store = options.store ?? new MemoryTokenStore();
-    this.#defaultTtl = options.defaultTtl ?? DEFAULT_TTL;
-    this.#maxTtl = options.maxTtl ?? MAX_TTL;
-    this.#key = options.key ?? options.random.bytes(32);
-    this.#creator = options.key ? creatorOf(options.key) : options.random.bytes(CREATOR_ID_BYTES);
+    const { clock, random, persistent, process, store = new MemoryTokenStore() } = options;
+    const { key = random.bytes(32), defaultTtl = DEFAULT_TTL, maxTtl = MAX_TTL } = options;
+    const creator = options.key ? creatorOf(key) : random.bytes(CREATOR_ID_BYTES);
+    const endings = new TokenEndings(store, persistent);
+    const inUse = (id: string): boolean => (this.#bindings.get(id)?.pins ?? 0) > 0;
+    const room = new TokenRoom(store, endings, process, inUse, (id) => this.#forget(id, 'evicted'));
+    const common = { clock, random, store, persistent, process, endings, room };
+    this.#clock = clock;
+    this.#store = store;
+    this.#key = key;
+    this.#creator = creator;
     this.#sources = options.sources;
-    this.#persistent = options.persistent;
-    this.#process = options.process;
-    this.#endings = new TokenEndings(this.#store, this.#persistent);
+    this.#process = process;
+    this.#endings = endings;
+    this.#room = room;
+    this.#renewal = new TokenRenewal(store);
+    this.#maker = new TokenMaker({ ...common, key, creator, defaultTtl, maxTtl });
+    this.#closeBound = new CloseBound(store, endings);
+    this.#bindings = new Bindings(options.maxMemory);
+  }
+
+  /** Estimated bytes of memory that the tokens known here take. */
+  get memoryUsed(): number {
+    return this.#bindings.bytes;
   }
 
   /**
    * A token for a range of the file; the range is cut at the file's end. Mode `zero` gives the zero token.
    * @throws OUT_OF_RANGE (starts behind the end), UNSUPPORTED (a file without fingerprint; persistent, where
-   *   data can't be kept)
+   *   data can't be kept), TOKEN_LIMIT (no room, and nothing may be evicted)
    */
   async bind(file: RandomAccessFile, range: ByteRange, options: BindOptions): Promise<BoundToken> {
     const [bound] = await this.bindAll(file, [range], options);
@@ -129,22 +145,34 @@ export class TokenManager {
     ranges: readonly ByteRange[],
     options: BindOptions,
   ): Promise<BoundToken[]> {
-    const { mode } = options;
+    const { mode, together = new Set<string>() } = options;
     if (mode === 'zero') return ranges.map((range) => ({ token: ZERO_TOKEN, ...range }));
-    if (mode === 'persistent') return this.#bindPersistent(file, ranges, options);
+    if (mode === 'persistent') {
+      const records = await this.#maker.persistent(file, ranges, { ...options, together });
+      return records.map((record) => this.#handOut(file, record, options));
+    }
     const bound: BoundToken[] = [];
     for (const range of ranges) {
       // Taken before the size: a change in between is noticed.
       const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
-      const record = this.#newRecord(file, range, mode, options);
+      const record = this.#maker.record(file, range, mode, options);
       if (fingerprint) record.fingerprint = fingerprint;
-      const { id, revision } = await this.#put(record);
-      const binding = this.#remember({ ...record, id }, revision, file, 'bound here');
-      const token = this.#encode(binding.record);
-      this.#verified.set(token, binding);
-      bound.push({ token, offset: range.offset, length: record.length });
+      bound.push(await this.#bindOne(file, await this.#maker.put(record, together), options));
     }
     return bound;
+  }
+
+  async #bindOne(file: RandomAccessFile, put: PutRecord, options: BindOptions): Promise<BoundToken> {
+    const binding = await this.#remember(makeBinding(put.record, put.revision, file, 'bound here'));
+    const bound = this.#handOut(file, put.record, options);
+    this.#verified.set(bound.token, binding);
+    return bound;
+  }
+
+  #handOut(file: RandomAccessFile, record: PutRecord['record'], { closeBound }: BindOptions): BoundToken {
+    if (closeBound) this.#closeBound.add(file, record.id, this.#clock.now());
+    const { offset, length } = record;
+    return { token: this.#maker.encode(record), offset, length };
   }
 
   /**
@@ -154,16 +182,40 @@ export class TokenManager {
    */
   async resolve(token: Token): Promise<ResolvedToken> {
     try {
-      const binding = this.#verified.get(token) ?? (await this.#verify(token));
+      const binding = await this.#usable(token);
       if (!binding) return ZERO;
-      if (binding.record.revoked) throw invalid('revoked');
       const now = this.#clock.now();
-      if (binding.pins === 0 && now > lifeEnd(binding)) await this.#assertUsedElsewhere(binding, now);
-      this.#assertUnchanged(binding);
       binding.lastUsed = now;
-      if (now - binding.stored > binding.record.ttl / 4) await this.#touch(binding, now);
+      if (this.#renewal.isDue(binding, now)) await this.#renewal.renew(binding, now, binding.pins === 0);
       return binding.resolved;
     } catch (error) {
+      throw await this.#counted(error);
+    }
+  }
+
+  /**
+   * Resolves the token and tells the store that it is in use until `end` is called: until then nobody evicts it,
+   * here or elsewhere. Work that takes longer than a few seconds calls `keepPinned` now and then.
+   * @throws as `resolve`
+   */
+  async begin(token: Token): Promise<TokenUse> {
+    let release = (): void => undefined;
+    try {
+      const binding = await this.#usable(token);
+      if (!binding) return { resolved: ZERO, end: release };
+      const fresh = binding.pins === 0;
+      const unpin = this.#pin(binding);
+      let leased = true;
+      binding.leases += 1;
+      release = () => {
+        if (leased) binding.leases -= 1;
+        leased = false;
+        unpin();
+      };
+      if (this.#sources) await this.#renewal.renew(binding, this.#clock.now(), fresh);
+      return { resolved: binding.resolved, end: release };
+    } catch (error) {
+      release();
       throw await this.#counted(error);
     }
   }
@@ -182,7 +234,10 @@ export class TokenManager {
   /** Keeps a token that was bound or resolved here from expiring until the returned function is called. */
   pin(token: Token): () => void {
     const binding = this.#verified.get(token);
-    if (!binding) return () => undefined;
+    return binding ? this.#pin(binding) : () => undefined;
+  }
+
+  #pin(binding: Binding): () => void {
     binding.pins += 1;
     let pinned = true;
     return () => {
@@ -200,18 +255,41 @@ export class TokenManager {
    */
   async verifyUnchanged(token: Token): Promise<void> {
     const binding = this.#verified.get(token);
-    if (binding && binding.pins > 0) this.#assertUnchanged(binding);
+    if (binding && binding.pins > 0) assertUnchanged(binding, this.#process?.system);
     else await this.resolve(token);
   }
 
-  /** Tells the store that pinned tokens are in use, so that nobody takes them for forgotten. Never fails. */
+  /**
+   * Tells the store that pinned tokens are in use, so that nobody takes them for forgotten, and that whoever
+   * holds close-bound ones still is there. Never fails: revoked meanwhile, or the store away, work goes on.
+   */
   async keepPinned(): Promise<void> {
     const now = this.#clock.now();
     for (const binding of this.#bindings.values()) {
-      if (binding.pins === 0 || now - binding.stored <= binding.record.ttl / 4) continue;
-      // Revoked meanwhile, or the store is away: the work goes on either way.
-      await this.#touch(binding, now).catch(() => undefined);
+      if (binding.pins > 0 && this.#renewal.isDue(binding, now))
+        await this.#renewal.renew(binding, now, false).catch(() => undefined);
     }
+    await this.#closeBound.renew(now).catch(() => undefined);
+  }
+
+  /**
+   * How one of the tokens that are in use here (`begin`) ended meanwhile, by what the store says; undefined while
+   * all live. What has begun may go on nevertheless.
+   */
+  async endedInUse(): Promise<EndReason | undefined> {
+    const now = this.#clock.now();
+    for (const binding of this.#bindings.values()) {
+      const end = binding.leases > 0 ? await this.#renewal.endOf(binding, now) : undefined;
+      if (end) return end;
+    }
+    return undefined;
+  }
+
+  /** Ends the close-bound tokens of a file (default: of all files), because it is closed. Returns their ids. */
+  async closeFile(file?: RandomAccessFile): Promise<string[]> {
+    const ids = await this.#closeBound.end(file);
+    for (const id of ids) this.#forget(id, 'closed');
+    return ids;
   }
 
   /** Makes the token useless at once, and forgets it. A token that is not ours is left alone. */
@@ -219,8 +297,7 @@ export class TokenManager {
     const id = this.#verified.get(token)?.record.id ?? (await this.inspect(token)).record?.id;
     if (id === undefined) return;
     const binding = this.#bindings.get(id);
-    if (binding) binding.record.revoked = true;
-    this.#bindings.delete(id);
+    this.#forget(id, 'revoked');
     if (binding && binding.record.keptPath === undefined) await this.#store.delete(id);
     else await this.revokeById(id, 'forget');
   }
@@ -236,16 +313,26 @@ export class TokenManager {
     const stored = await this.#store.get(hex(decoded.fields.id));
     if (!stored) return { state: 'unknown' };
     if (!sameSecret(stored.record.random, decoded.fields.random)) return { state: 'forged' };
-    return { state: stateOf(stored.record, this.#clock.now()), record: stored.record };
+    const state = stateOf(stored.record, this.#clock.now(), this.#process?.hasEnded);
+    return { state, record: stored.record };
   }
 
   /**
-   * Makes a token useless for all who share the store, except for work that has begun, and gives back what
-   * was kept for it. `remember`: the store says "revoked" of it, not "unknown", until its time is over.
-   * Returns false when nothing is bound to the id.
+   * Revocation as an order: makes a token useless for all who share the store, except for work that has begun,
+   * and gives back what was kept for it. `remember`: the store says "revoked" of it, not "unknown", until its
+   * time is over. Returns false when nothing is bound to the id.
    */
   async revokeById(id: string, afterwards: Afterwards): Promise<boolean> {
     return this.#endings.revoke(id, afterwards);
+  }
+
+  /**
+   * Revocation as a hint: nobody begins to use the token any more, and it ends once nobody uses it, or first of
+   * all when room is needed.
+   */
+  async hintById(id: string): Promise<'revoked' | 'leaving' | 'ended'> {
+    const here = (this.#bindings.get(id)?.pins ?? 0) > 0;
+    return this.#endings.hint(id, this.#clock.now(), here ? LEASE : 0);
   }
 
   /**
@@ -261,122 +348,102 @@ export class TokenManager {
     return this.#endings.reap(now, rememberFor, inUse, (id) => this.#bindings.delete(id));
   }
 
-  #newRecord(
-    file: RandomAccessFile,
-    range: ByteRange,
-    mode: TokenRecord['mode'],
-    options: BindOptions,
-  ): Omit<TokenRecord, 'id'> {
-    const length = clipToFile(file, range);
-    const now = this.#clock.now();
-    return {
-      random: hex(this.#random.bytes(RANDOM_VALUE_BYTES)),
-      mode,
-      path: options.path ?? file.path,
-      offset: range.offset,
-      length,
-      ttl: Math.min(options.ttl > 0 ? options.ttl : this.#defaultTtl, this.#maxTtl),
-      created: now,
-      lastUsed: now,
-      revoked: false,
-      ...(options.expires === undefined ? {} : { expires: options.expires }),
-      ...(this.#process?.system === undefined ? {} : { system: this.#process.system }),
-    };
+  #forget(id: string, reason: 'revoked' | 'evicted' | 'closed'): void {
+    const binding = this.#bindings.get(id);
+    if (binding) binding.record = endedAs(binding.record, reason);
+    this.#bindings.delete(id);
   }
 
-  #encode({ mode, id, length, random }: TokenRecord): Token {
-    const fields = { mode, id: unhex(id), creator: this.#creator, length, random: unhex(random) };
-    return encodeToken(fields, this.#key);
-  }
-
-  async #bindPersistent(
-    file: RandomAccessFile,
-    ranges: readonly ByteRange[],
-    options: BindOptions,
-  ): Promise<BoundToken[]> {
-    const data = this.#persistent;
-    if (!data) throw persistentUnsupported(file);
-    const bound: BoundToken[] = [];
-    let shared: TokenRecord | undefined;
+  /** Adds a binding, within the limit for memory. @throws TOKEN_LIMIT (`memory-limit`), then its token is gone */
+  async #remember(binding: Binding): Promise<Binding> {
+    const { record, origin } = binding;
+    this.#bindings.add(binding);
+    binding.pins += 1;
     try {
-      for (const range of ranges) {
-        const record = this.#newRecord(file, range, 'persistent', options);
-        const place = (id: string): string => data.placeFor(record.path, id);
-        const { id, revision } = await this.#put(record, place);
-        const complete = await data.keep(file, { ...record, id, keptPath: place(id) }, revision, shared);
-        shared ??= complete;
-        bound.push({ token: this.#encode(complete), offset: range.offset, length: record.length });
+      const restorable = (one: Binding): boolean => one.record.fingerprint !== undefined;
+      const takes = (id: string): boolean => this.#bindings.get(id) !== undefined;
+      const small = (): boolean => this.#bindings.shrink(this.#sources ? restorable : () => false);
+      while (!small()) {
+        if (await this.#room.makeMemory(record.priority ?? 0, this.#clock.now(), takes)) continue;
+        this.#bindings.delete(record.id);
+        if (origin === 'bound here') await this.#endings.revoke(record.id, 'forget');
+        throw storeError('memory-limit', 'of this process', 'its tokens take all the memory they may');
       }
-      return bound;
-    } catch (error) {
-      for (const { token } of bound) await this.revoke(token);
-      throw error;
+    } finally {
+      binding.pins -= 1;
     }
-  }
-
-  /** Stores a new record under a fresh id. */
-  async #put(
-    record: Omit<TokenRecord, 'id'>,
-    keptPath?: (id: string) => string,
-  ): Promise<{ id: string; revision: number }> {
-    // 64 random bits: a second round is all but impossible, a third one means a broken random source.
-    for (let attempt = 0; attempt < 3; attempt += 1) {
-      const id = hex(this.#random.bytes(TOKEN_ID_BYTES));
-      const kept = keptPath ? { keptPath: keptPath(id) } : {};
-      const revision = await this.#store.put({ ...record, id, ...kept });
-      if (revision !== undefined) return { id, revision };
-    }
-    throw new BugError('the random source repeats itself');
-  }
-
-  #remember(record: TokenRecord, revision: number, file: RandomAccessFile, origin: BindingOrigin): Binding {
-    const binding = makeBinding(record, revision, file, origin);
-    this.#bindings.set(record.id, binding);
     return binding;
   }
 
-  /** The binding of a token object seen for the first time; undefined for a zero token. */
-  async #verify(token: Token): Promise<Binding | undefined> {
+  /** The binding of a token that may be used now; undefined for a zero token. */
+  async #usable(token: Token): Promise<Binding | undefined> {
+    let binding = this.#verified.get(token);
+    if (!binding?.known && !binding?.record.revoked) binding = await this.#verify(token, binding);
+    if (!binding) return undefined;
+    const { record } = binding;
+    const now = this.#clock.now();
+    const state = record.revoked ? stateOf(record, now) : 'valid';
+    if (state !== 'valid') throw ended(record, state, now);
+    if (binding.pins === 0) {
+      if (record.owner && binding.origin === 'bound elsewhere') await this.#assertOwnerThere(binding);
+      if (record.leaving || now > lifeEnd(binding)) await this.#assertAlive(binding, now);
+    }
+    assertUnchanged(binding, this.#process?.system);
+    return binding;
+  }
+
+  /**
+   * The binding of a token object seen for the first time, or whose binding was given up to save memory;
+   * undefined for a zero token.
+   */
+  async #verify(token: Token, former: Binding | undefined): Promise<Binding | undefined> {
     const decoded = decodeToken(token, this.#key, this.#creator);
     if (decoded.kind === 'zero') return undefined;
     if (decoded.kind === 'refused') throw invalid(decoded.reason);
     const { fields } = decoded;
-    const binding = this.#bindings.get(hex(fields.id)) ?? (await this.#bindAnew(fields));
+    // Its file is open, and its token's holder may still be using it.
+    const binding =
+      this.#bindings.get(hex(fields.id)) ??
+      (former ? await this.#remember(former) : await this.#takeUp(fields));
     if (!timingSafeEqual(binding.random, fields.random)) throw invalid('forged');
     this.#verified.set(token, binding);
     return binding;
   }
 
   /** Takes up a token that somebody else bound. */
-  async #bindAnew(fields: TokenFields): Promise<Binding> {
+  async #takeUp(fields: TokenFields): Promise<Binding> {
     const stored = await this.#store.get(hex(fields.id));
     if (!stored) throw invalid('unknown');
     const { record, revision } = stored;
     // First of all: what is said from here on is for the token's holder only.
     if (!sameSecret(record.random, fields.random)) throw invalid('forged');
     const now = this.#clock.now();
-    const state = stateOf(record, now);
-    if (state === 'revoked') throw invalid('revoked');
-    if (state === 'expired') throw expired(record, now);
+    const state = stateOf(record, now, this.#process?.hasEnded);
+    // Nobody else may be there to say so.
+    if (state === 'closed' && !record.revoked) await this.#endings.end(stored, 'closed');
+    if (state !== 'valid') throw ended(record, state, now);
     if (!this.#sources) throw invalid('bound elsewhere');
     const file = await this.#sources.open(record);
-    return this.#remember(record, revision, file, 'bound elsewhere');
+    const origin: BindingOrigin = 'bound elsewhere';
+    // Somebody may have been faster while the file was opened.
+    return this.#bindings.get(record.id) ?? this.#remember(makeBinding(record, revision, file, origin));
   }
 
-  #assertUnchanged(binding: Binding): void {
-    assertUnchanged(binding, this.#process?.system);
+  async #assertOwnerThere(binding: Binding): Promise<void> {
+    const { owner, id } = binding.record;
+    if (!owner || !this.#process?.hasEnded(owner)) return;
+    this.#forget(id, 'closed');
+    await this.#endings.revoke(id, 'remember', 'closed');
+    throw invalid('closed');
   }
 
-  /** Of a token whose time seems to be over: others who use it keep it alive, and only the store knows. */
-  async #assertUsedElsewhere(binding: Binding, now: number): Promise<void> {
-    const stored = await this.#store.get(binding.record.id);
-    if (!stored || now > dueTime(stored.record)) throw expired(binding.record, now);
-    if (stored.record.revoked) {
-      binding.record.revoked = true;
-      throw stateOf(stored.record, now) === 'expired' ? expired(binding.record, now) : invalid('revoked');
+  async #assertAlive(binding: Binding, now: number): Promise<void> {
+    try {
+      await this.#renewal.assertAlive(binding, now);
+    } catch (error) {
+      this.#bindings.delete(binding.record.id);
+      throw error;
     }
-    binding.record = stored.record;
-    binding.revision = stored.revision;
   }
 
   /** Counts a refusal in the store; work does not depend on that. */
@@ -384,23 +451,5 @@ export class TokenManager {
     const reason = isVhdkitError(error) ? refusalReason(error) : undefined;
     if (reason) await this.#store.countRefusal(reason).catch(() => undefined);
     return error;
-  }
-
-  /** Tells the store about the use, now and then: reaping elsewhere must not take a token that is in use. */
-  async #touch(binding: Binding, now: number): Promise<void> {
-    binding.stored = now;
-    const updated = { ...binding.record, lastUsed: now };
-    const revision = await this.#store.update(updated, binding.revision);
-    if (revision !== undefined) {
-      binding.revision = revision;
-      binding.record = updated;
-      return;
-    }
-    const stored = await this.#store.get(binding.record.id);
-    if (!stored || stored.record.revoked) {
-      binding.record.revoked = true;
-      throw invalid('revoked');
-    }
-    binding.revision = stored.revision;
   }
 }

@@ -7,10 +7,12 @@
  */
 import { type ErrorCode, VhdkitError } from '../base/errors.js';
 import type { TokenRecord } from './store/token-store.js';
+import type { TokenState } from './token-standing.js';
 
 /**
  * `malformed`: no token at all. `forged`: our creator id, but not our checksum. `foreign`: of another store.
- * `unknown`: nothing is bound to it (any more). `revoked`, `expired`: its life is over. `changed`: what it
+ * `unknown`: nothing is bound to it (any more). `revoked`, `expired`: its life is over. `evicted`: it made room for
+ * others. `closed`: it lived only while its source was held open, or its owner's process ran. `changed`: what it
  * stands for is not what it was. `lost`: the kept data is gone. `forbidden`: the system does not let this
  * user read the data. `bound elsewhere`: only the process that bound it can use it.
  */
@@ -21,6 +23,8 @@ export type RefusalReason =
   | 'unknown'
   | 'revoked'
   | 'expired'
+  | 'evicted'
+  | 'closed'
   | 'changed'
   | 'lost'
   | 'forbidden'
@@ -34,14 +38,21 @@ const INVALID_TEXT: Record<InvalidReason, string> = {
   foreign: 'it was made by another token store',
   unknown: 'nothing is bound to it any more',
   revoked: 'it was revoked',
+  evicted: 'it made room for others when a limit of its store was reached',
+  closed: 'it was good only while whoever made it held the source open',
   lost: 'the data that was kept for it is gone',
   'bound elsewhere': 'its data is open in another process only',
 };
 
 const FRESH = 'Read the source anew for a fresh token.';
+const HINTS: Partial<Record<InvalidReason, string>> = {
+  foreign: 'Name the store that it was made with: --token-store LOCATION.',
+  evicted: 'Read the source anew, with a higher --priority, or raise the limits: vhdkit token limits.',
+  closed: 'Whoever makes a token with --hold must keep running while it is used.',
+};
 
 export function invalid(reason: InvalidReason): VhdkitError {
-  const hint = reason === 'foreign' ? 'Name the store that it was made with: --token-store LOCATION.' : FRESH;
+  const hint = HINTS[reason] ?? FRESH;
   return new VhdkitError('TOKEN_INVALID', `The token is refused: ${INVALID_TEXT[reason]}`, {
     operation: 'resolve token',
     context: { reason },
@@ -59,6 +70,12 @@ export function expired(record: TokenRecord, now: number): VhdkitError {
     context: { path, ttl, ...(over ? { expires } : {}) },
     hint: FRESH,
   });
+}
+
+/** Of a token that ended, or that nobody may begin to use any more; its holder proved to have it. */
+export function ended(record: TokenRecord, state: Exclude<TokenState, 'valid'>, now: number): VhdkitError {
+  if (state === 'expired') return expired(record, now);
+  return invalid(state === 'leaving' ? 'revoked' : state);
 }
 
 /** @param since when it was bound here: it changed while this process worked; else before */

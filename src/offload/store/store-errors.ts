@@ -19,6 +19,10 @@ const REASONS = {
     'TOKEN_LIMIT',
     'Revoke persistent tokens, give this one a higher --priority, take one with --mode change-vulnerable, or raise the limit (vhdkit token limits --kept SIZE).',
   ],
+  'memory-limit': [
+    'TOKEN_LIMIT',
+    'Use fewer tokens at a time, or raise the limit (vhdkit token limits --memory SIZE).',
+  ],
   'package-missing': ['UNSUPPORTED', 'Install the package named, or name another token store.'],
   damaged: ['TOKEN_STORE_FAILED', 'Remove the store and make the tokens anew.'],
   'newer-version': ['TOKEN_STORE_FAILED', 'Use a vhdkit at least as new as the one that made the store.'],

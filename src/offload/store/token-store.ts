@@ -138,7 +138,8 @@ export interface TokenStore {
  * When a record's time is over if nobody uses it: the earliest of inactivity, absolute expiry, its owner's
  * last sign of life, and the last use of one that is to leave.
  */
-export function dueTime({ lastUsed, ttl, expires, owner, leaving, usedUntil }: TokenRecord): number {
+export function dueTime(record: TokenRecord, lastUsed = record.lastUsed): number {
+  const { ttl, expires, owner, leaving, usedUntil } = record;
   return Math.min(
     lastUsed + ttl,
     expires ?? Number.POSITIVE_INFINITY,

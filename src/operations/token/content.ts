@@ -7,7 +7,7 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import { type DataExtent, pushExtent, type ZeroExtent } from '../../block/extent.js';
-import type { TokenManager } from '../../offload/token-manager.js';
+import type { TokenManager, TokenUse } from '../../offload/token-manager.js';
 import { partOfToken } from '../../offload/token-reader.js';
 import type { TokenRange } from './token-file.js';
 
@@ -90,16 +90,17 @@ export async function resolveContent(
   selection: Selection,
   path: string,
 ): Promise<TokenContent> {
-  const unpins: (() => void)[] = [];
+  const uses: TokenUse[] = [];
   const release = (): void => {
-    for (const unpin of unpins.splice(0)) unpin();
+    for (const use of uses.splice(0)) use.end();
   };
   try {
     const clipped = select(ranges, selection, path);
     const extents: TokenExtent[] = [];
     for (const { token, tokenOffset, offset, length } of clipped) {
-      const resolved = await manager.resolve(token);
-      unpins.push(manager.pin(token));
+      const use = await manager.begin(token);
+      uses.push(use);
+      const { resolved } = use;
       for (let done = 0; done < length; ) {
         const part = partOfToken(resolved, tokenOffset + done, length - done);
         const place = { offset: offset + done, length: part.length };

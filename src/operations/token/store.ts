@@ -16,6 +16,8 @@ const HOUR = 3_600_000;
 /** Inactivity time-out of tokens that commands make: people are slower than programs. */
 export const DEFAULT_TTL = HOUR;
 export const LONGEST_TTL = 30 * 24 * HOUR;
+/** Memory for the tokens that a command knows, where the store's limits say nothing of it. */
+const MEMORY = 32 * 1024 * 1024;
 /** How long a store goes on saying what became of a token. */
 const REMEMBER = 24 * HOUR;
 
@@ -35,6 +37,7 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
   const store = given ? choice : await openStore(host, choice);
   const sources = new TokenSources((path) => host.fileSystem.open(path));
   try {
+    const { memory = MEMORY } = await store.limits();
     const manager = new TokenManager({
       clock: host.clock,
       random: host.random,
@@ -45,12 +48,14 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
       sources,
       persistent: new PersistentData(store, nodeDataKeeper),
       process: host.process ?? processIdentity(),
+      maxMemory: memory,
     });
     return {
       store,
       manager,
       async close() {
         try {
+          await manager.closeFile().catch(() => undefined);
           // Sweeping is a favour to others: what was done does not depend on it.
           await manager.reap(REMEMBER).catch(() => undefined);
         } finally {

@@ -1,0 +1,158 @@
+/**
+ * Makes tokens: their records, stored under fresh ids within the store's limits, and their 512 bytes.
+ *
+ * Invariant: a token is handed out only once its record is in the store and complete.
+ */
+import { BugError } from '../base/assert.js';
+import type { Clock } from '../base/clock.js';
+import type { RandomSource } from '../base/random.js';
+import type { ProcessIdentity } from '../io/process-identity.js';
+import type { ByteRange, RandomAccessFile } from '../io/random-access-file.js';
+import { clipToFile } from './bind-checks.js';
+import type { OffloadReadOptions } from './offload-provider.js';
+import { type PersistentData, persistentUnsupported } from './persistent-data.js';
+import type { TokenRecord, TokenStore } from './store/token-store.js';
+import type { Token } from './token.js';
+import { encodeToken, RANDOM_VALUE_BYTES, TOKEN_ID_BYTES } from './token-codec.js';
+import type { TokenEndings } from './token-endings.js';
+import type { TokenRoom } from './token-room.js';
+import { hex, unhex } from './token-secrets.js';
+
+/** Milliseconds after which an owner that gave no sign of life is taken for gone by other hosts. */
+export const OWNER_TTL = 30_000;
+
+export interface BindOptions extends OffloadReadOptions {
+  /** When the token's life ends however much it is used, milliseconds since 1970 UTC. Default: never. */
+  expires?: number;
+  /** Where others find the file; default: its own path. Absolute, if others are to use the token. */
+  path?: string;
+  /** Tokens of lower priority are evicted first, and never for one of still lower priority. Default 0. */
+  priority?: number;
+  /**
+   * The token ends with `TokenManager.closeFile`, or when this process ends. Others on this host notice that at
+   * once, other hosts after 30 seconds without a sign of life (`TokenManager.keepPinned`).
+   */
+  closeBound?: boolean;
+  /** Collects the ids of tokens that belong together: none of them is evicted to make room for another. */
+  together?: Set<string>;
+}
+
+export interface MakerParts {
+  clock: Clock;
+  random: RandomSource;
+  store: TokenStore;
+  endings: TokenEndings;
+  room: TokenRoom;
+  key: Uint8Array;
+  creator: Uint8Array;
+  defaultTtl: number;
+  maxTtl: number;
+  persistent: PersistentData | undefined;
+  process: ProcessIdentity | undefined;
+}
+
+export type NewRecord = Omit<TokenRecord, 'id'>;
+
+export class TokenMaker {
+  readonly #parts: MakerParts;
+
+  constructor(parts: MakerParts) {
+    this.#parts = parts;
+  }
+
+  /** A record without an id. @throws OUT_OF_RANGE */
+  record(
+    file: RandomAccessFile,
+    range: ByteRange,
+    mode: TokenRecord['mode'],
+    options: BindOptions,
+  ): NewRecord {
+    const { clock, random, process, defaultTtl, maxTtl } = this.#parts;
+    const { ttl, path = file.path, expires, priority = 0, closeBound = false } = options;
+    const length = clipToFile(file, range);
+    const now = clock.now();
+    return {
+      random: hex(random.bytes(RANDOM_VALUE_BYTES)),
+      mode,
+      path,
+      offset: range.offset,
+      length,
+      ttl: Math.min(ttl > 0 ? ttl : defaultTtl, maxTtl),
+      created: now,
+      lastUsed: now,
+      revoked: false,
+      ...(expires === undefined ? {} : { expires }),
+      ...(priority === 0 ? {} : { priority }),
+      ...(process?.system === undefined ? {} : { system: process.system }),
+      ...(closeBound && process ? { owner: { ...process.self, until: now + OWNER_TTL } } : {}),
+    };
+  }
+
+  /** Stores a record under a fresh id, which is added to those it belongs to. @throws TOKEN_LIMIT */
+  async put(
+    record: NewRecord,
+    together: Set<string>,
+    more: (id: string) => Partial<TokenRecord> = () => ({}),
+  ): Promise<PutRecord> {
+    const { clock, random, store, room } = this.#parts;
+    const newcomer = { priority: record.priority ?? 0, keptBytes: 0, together };
+    // 64 random bits: a second round is all but impossible, a third one means a broken random source.
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      const id = hex(random.bytes(TOKEN_ID_BYTES));
+      const complete = { ...record, id, ...more(id) };
+      const revision = await room.admit(newcomer, clock.now(), () => store.put(complete));
+      if (revision === undefined) continue;
+      together.add(id);
+      return { record: complete, revision };
+    }
+    throw new BugError('the random source repeats itself');
+  }
+
+  /**
+   * Stores records of persistent tokens, and keeps the data that they all stand for. All or none.
+   * @throws UNSUPPORTED, NO_SPACE, TOKEN_LIMIT, PERMISSION_DENIED, OUT_OF_RANGE, IO_FAILED
+   */
+  async persistent(
+    file: RandomAccessFile,
+    ranges: readonly ByteRange[],
+    options: BindOptions,
+  ): Promise<TokenRecord[]> {
+    const { clock, persistent, endings, room } = this.#parts;
+    if (!persistent) throw persistentUnsupported(file);
+    const made: TokenRecord[] = [];
+    const { priority = 0, together = new Set<string>() } = options;
+    try {
+      for (const range of ranges) {
+        const fresh = this.record(file, range, 'persistent', options);
+        const [first] = made;
+        const { record, revision } = await this.put(fresh, together, (id) => ({
+          keptPath: persistent.placeFor(fresh.path, id),
+          ...(ranges.length === 1 ? {} : { keptGroup: first?.id ?? id }),
+        }));
+        const { keptPath = '' } = record;
+        const complete = await persistent.keep(
+          file,
+          { ...record, keptPath },
+          revision,
+          first,
+          (keptBytes, change) => room.admit({ priority, keptBytes, together }, clock.now(), change),
+        );
+        made.push(complete);
+      }
+      return made;
+    } catch (error) {
+      for (const { id } of made.reverse()) await endings.revoke(id, 'forget');
+      throw error;
+    }
+  }
+
+  encode({ mode, id, length, random }: TokenRecord): Token {
+    const { creator, key } = this.#parts;
+    return encodeToken({ mode, id: unhex(id), creator, length, random: unhex(random) }, key);
+  }
+}
+
+export interface PutRecord {
+  record: TokenRecord;
+  revision: number;
+}
