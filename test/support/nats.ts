@@ -1,17 +1,19 @@
 /**
- * A NATS server with JetStream on the loopback, for tests: its own port, its own store folder.
+ * A NATS server with JetStream, for tests: its own port, its own store folder; on the loopback, or at a host's
+ * address. Its program is the one that is installed, or the one that VHDKIT_NATS_SERVER names (another version).
  *
  * Invariant: it can be killed and started again on the same port with the same data, and nothing of it is left
  * when the test run ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { connect, createServer } from 'node:net';
+import type { NetworkHost } from './hosts.js';
 import { makeTempFolder, removeFolder } from './tmp.js';
 import { findTool } from './tools.js';
 
 export interface NatsServer {
   readonly port: number;
-  /** `nats://127.0.0.1:port` */
+  /** `nats://127.0.0.1:port`, or with the host's address. */
   readonly url: string;
   /** Ends it at once, as a crash does. */
   kill(): Promise<void>;
@@ -28,6 +30,13 @@ export interface NatsServerOptions {
   jetstream?: boolean;
   /** More arguments: `--user a --pass b`. */
   args?: readonly string[];
+  /** Where it runs; default: here. */
+  host?: NetworkHost;
+}
+
+/** The program that is run. */
+function program(): string {
+  return process.env.VHDKIT_NATS_SERVER ?? findTool('nats-server') ?? 'nats-server';
 }
 
 function freePort(): Promise<number> {
@@ -56,20 +65,24 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-/** Starts a server. Its program must be installed (`tool('nats-server')`). */
+/** Starts a server. Its program must be there (`tool('nats-server')`). */
 export async function startNats(options: NatsServerOptions = {}): Promise<NatsServer> {
   const folder = makeTempFolder('nats');
+  const { host } = options;
+  const address = host?.address ?? '127.0.0.1';
+  // What is free here says nothing of other hosts, but is as good as any other number there.
   const port = await freePort();
-  const program = findTool('nats-server') ?? 'nats-server';
+  const isUp = () => (host ? host.answers(address, port) : answers(port));
   const stream = options.jetstream === false ? [] : ['-js', '-sd', folder];
   let child: ChildProcess | undefined;
   const start = async (): Promise<void> => {
-    const args = ['-a', '127.0.0.1', '-p', String(port), ...stream, ...(options.args ?? [])];
-    const started = spawn(program, args, { stdio: 'ignore' });
+    const args = ['-a', address, '-p', String(port), ...stream, ...(options.args ?? [])];
+    const [command = '', ...rest] = [...(host?.within ?? []), program(), ...args];
+    const started = spawn(command, rest, { stdio: 'ignore' });
     child = started;
     for (let attempt = 0; attempt < 200; attempt += 1) {
       if (started.exitCode !== null) throw new Error(`nats-server ended with status ${started.exitCode}`);
-      if (await answers(port)) return;
+      if (await isUp()) return;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error('nats-server does not answer');
@@ -85,7 +98,7 @@ export async function startNats(options: NatsServerOptions = {}): Promise<NatsSe
   await start();
   return {
     port,
-    url: `nats://127.0.0.1:${port}`,
+    url: `nats://${address}:${port}`,
     kill,
     start,
     suspend: () => child?.kill('SIGSTOP'),

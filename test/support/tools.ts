@@ -46,8 +46,19 @@ export const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   losetup: 'mount',
   mount: 'mount',
   blockdev: 'util-linux',
+  ip: 'iproute2',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
   sgdisk: 'gdisk',
   'nats-server': 'nats-server',
+  'qemu-nbd': 'qemu-utils',
+  nbdinfo: 'libnbd-bin',
+  nbdcopy: 'libnbd-bin',
+  nbdsh: 'python3-libnbd',
+  nbdkit: 'nbdkit',
+  'nbd-client': 'nbd-client',
+  fio: 'fio',
+  openssl: 'openssl',
 };
 
 /** Folders of system programs, which the PATH of some accounts and containers leaves out. */
