@@ -10,6 +10,7 @@ import { Command } from '@oclif/core/command';
 import type { VhdkitError } from '../base/errors.js';
 import type { Finding } from '../formats/finding.js';
 import type { Host } from '../operations/host.js';
+import { exitCodeOfSignal } from './exit-codes.js';
 import { reportFailure } from './failure.js';
 import { globalFlags } from './flags.js';
 import { Interrupt } from './interrupt.js';
@@ -34,6 +35,12 @@ export abstract class BaseCommand extends Command {
   /** Aborted by Ctrl-C, SIGTERM or SIGHUP. */
   protected get signal(): AbortSignal {
     return this.#interrupt.signal;
+  }
+
+  /** The exit code when a signal asked us to stop; undefined otherwise. */
+  protected get signalExitCode(): number | undefined {
+    const { received } = this.#interrupt;
+    return received === undefined ? undefined : exitCodeOfSignal(received);
   }
 
   protected override async init(): Promise<void> {

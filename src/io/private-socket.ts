@@ -35,6 +35,11 @@ export async function socketAt(path: string): Promise<'socket' | 'absent' | 'oth
   return stat.isSocket() ? 'socket' : 'other';
 }
 
+/** Takes a socket away that nobody listens at. */
+export async function removeSocket(path: string): Promise<void> {
+  await fs.rm(path, { force: true });
+}
+
 /**
  * @throws INVALID_ARGUMENT (the path is too long), ALREADY_EXISTS (something else is there), NOT_FOUND (the
  *   folder), PERMISSION_DENIED

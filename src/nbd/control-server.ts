@@ -8,11 +8,11 @@
  * Not here: what the requests do (routes come from above).
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
 import { KiB } from '../base/bytes.js';
 import { type ErrorCode, isVhdkitError, VhdkitError } from '../base/errors.js';
-import { type PrivateSocket, privateSocket, socketAt } from '../io/private-socket.js';
+import { type PrivateSocket, privateSocket } from '../io/private-socket.js';
 import { type ControlRoute, findRoute } from './control-routes.js';
+import { assertUnanswered } from './unix-socket.js';
 
 const MAX_BODY = 64 * KiB;
 const MAX_CONNECTIONS = 32;
@@ -113,13 +113,7 @@ export class ControlServer {
    *   PERMISSION_DENIED, IO_FAILED
    */
   async listen(path: string): Promise<void> {
-    if ((await socketAt(path)) === 'socket' && (await isAnswered(path))) {
-      throw new VhdkitError('IN_USE', `Another server listens at ${path}`, {
-        operation: 'listen',
-        context: { path },
-        hint: 'Choose another path for the socket, or stop that server.',
-      });
-    }
+    await assertUnanswered(path);
     const socket = await privateSocket(path);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -197,17 +191,4 @@ export class ControlServer {
       response.off('close', leave);
     }
   }
-}
-
-/** Whether somebody accepts connections at a socket. */
-function isAnswered(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const end = (answer: boolean): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
-  });
 }

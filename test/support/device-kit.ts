@@ -90,16 +90,9 @@ export async function makeImage(
 export async function openWritable(file: string, flushAfter = NEVER): Promise<BlockDevice> {
   const options = { timer: systemTimer, flushAfter };
   const opened = await openEditableChain(host, file);
-  if (opened.top.format === 'raw') {
-    const device = new FileDevice(opened.top.file, options);
-    const close = device.close.bind(device);
-    device.close = async () => {
-      await close();
-      await opened.close();
-    };
-    return device;
-  }
-  return new ImageDevice(opened.chain, opened.top, { ...options, close: () => opened.close() });
+  const close = (): Promise<void> => opened.close();
+  if (opened.top.format === 'raw') return new FileDevice(opened.top.file, { ...options, close });
+  return new ImageDevice(opened.chain, opened.top, { ...options, close });
 }
 
 /** @throws when something is wrong with the image; space that belongs to nobody is not */

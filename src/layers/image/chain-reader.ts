@@ -160,8 +160,8 @@ function push(found: DeviceExtent[], offset: number, length: number, empty: bool
   else found.push({ offset, length, hole: empty, zero: empty });
 }
 
-/** False when there is no room for the rest of the segment. */
-function pushRuns(found: DeviceExtent[], { offset, end, file, shift }: Segment): boolean {
+/** Appends what a segment consists of, holes of its file included. False when there is no room for all of it. */
+export function pushRuns(found: DeviceExtent[], { offset, end, file, shift }: Segment): boolean {
   if (!file) {
     push(found, offset, end - offset, true);
     return true;

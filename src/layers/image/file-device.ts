@@ -35,6 +35,8 @@ export interface FileDeviceOptions {
   timer: Timer;
   /** Milliseconds after which changes are flushed without being asked. */
   flushAfter: number;
+  /** Closes the file and what goes with it. Default: the file alone. */
+  close?: () => Promise<void>;
 }
 
 export class FileDevice implements BlockDevice {
@@ -50,11 +52,13 @@ export class FileDevice implements BlockDevice {
   readonly #unit: number;
   readonly #gate: FlushGate;
   readonly #dirty: DirtyTimer;
+  readonly #closeFile: () => Promise<void>;
 
   /** The file belongs to the device from now on: `close` closes it. */
   constructor(file: RandomAccessFile, options: FileDeviceOptions) {
     const { label = file.path, size = file.size(), writable = file.writable, timer, flushAfter } = options;
     this.#file = file;
+    this.#closeFile = options.close ?? (() => file.close());
     this.label = label;
     this.size = size;
     this.#unit = file.kind === 'device' ? DEVICE_UNIT : 1;
@@ -130,7 +134,7 @@ export class FileDevice implements BlockDevice {
     try {
       if (this.capabilities.writable) await this.flush();
     } finally {
-      await this.#file.close();
+      await this.#closeFile();
     }
   }
 
