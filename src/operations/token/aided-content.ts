@@ -19,9 +19,8 @@ export interface AidOptions {
   verify?: boolean;
   /** Images that may hold blocks of the data: used where hashes say so, the tokens for the rest. */
   have?: readonly string[];
-  /** Called when these are about to be looked through, and when verification begins: whom to tell how far it got. */
-  onSearch?: () => Promise<ProgressSink>;
-  onVerify?: () => Promise<ProgressSink>;
+  /** Called when another piece of work begins: whom to tell how far it got. */
+  onStage?: (stage: 'search' | 'write' | 'verify') => Promise<ProgressSink>;
 }
 
 interface ContentOptions extends AidOptions, Selection {
@@ -34,6 +33,8 @@ interface ContentOptions extends AidOptions, Selection {
 
 export interface AidedContent {
   content: TokenContent;
+  /** Who is told of the writing, if that is another one than at the beginning. */
+  progress: ProgressSink | undefined;
   /** Bytes that were found in other images; null when none were named. Final once everything was written. */
   reused(): number | null;
   /**
@@ -60,7 +61,7 @@ export async function openAidedContent(
     const expectation = verify && !dryRun ? await expectationOf(auxiliary, selected, store) : undefined;
     let found: FoundContent | undefined;
     if (have.length > 0) {
-      const progress = await options.onSearch?.();
+      const progress = await options.onStage?.('search');
       const search = {
         ...selectionOf(options),
         ...watch,
@@ -74,10 +75,11 @@ export async function openAidedContent(
     const content = found ?? (await resolveContent(manager, ranges, options, path));
     return {
       content,
+      progress: found ? await options.onStage?.('write') : undefined,
       reused: () => found?.reused() ?? null,
       async verify(format) {
         if (!expectation) return null;
-        const progress = await options.onVerify?.();
+        const progress = await options.onStage?.('verify');
         const comparison = { target, format, offset, ...watch, ...(progress ? { progress } : {}) };
         return compareWith(host, store, expectation, comparison);
       },

@@ -5,7 +5,8 @@
  * data needs. The tokens are verified once more when everything is in place: a source that changed meanwhile
  * is an error, and says that the range holds a mixture.
  *
- * A revocation lets a write that has begun finish; no other begins.
+ * After a revocation no other write begins; one that has begun finishes, or stops and says that the range holds a
+ * part, as it was asked to.
  */
 import { dirname } from 'node:path';
 import { roundDown, roundUp } from '../../base/bytes.js';
@@ -23,11 +24,9 @@ import { WholeFiles } from '../merge/whole-file.js';
 import { type MovingOptions, sessionFor } from '../session.js';
 import { type AidOptions, openAidedContent } from './aided-content.js';
 import type { Selection, TokenContent, TokenExtent } from './content.js';
-import { type StoreChoice, withTokens } from './store.js';
+import { type OpenTokens, type StoreChoice, withTokens } from './store.js';
 import type { Verified } from './verify.js';
-
-/** Milliseconds between signs of life to the store. */
-const KEEP_ALIVE = 5_000;
+import { type OnRevoke, stoppedBy, watchTokens } from './watch.js';
 
 export interface TokenWriteOptions extends MovingOptions, Selection, AidOptions {
   /** The token file. */
@@ -39,6 +38,8 @@ export interface TokenWriteOptions extends MovingOptions, Selection, AidOptions 
   offset?: number;
   /** Write although other images depend on the target. */
   force?: boolean;
+  /** What to do when a token is revoked while this goes on. Default: finish. */
+  onRevoke?: OnRevoke;
   dryRun?: boolean;
   store?: StoreChoice;
   progress?: ProgressSink;
@@ -77,7 +78,9 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
       try {
         const { top } = opened;
         await judge(host, top, content, options);
-        const bytes = await new Write(host, top, content, options).run();
+        const bytes = await watched(host, tokens, options, (signal) =>
+          new Write(host, top, content, { ...options, signal }).run(),
+        );
         const verified = await aided.verify(top.format);
         return {
           tokens: path,
@@ -101,6 +104,25 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
       await aided.close();
     }
   });
+}
+
+/** Writes while the store is told that the tokens are in use, and until one of them ends if so wanted. */
+async function watched<T>(
+  host: Host,
+  { manager, store }: OpenTokens,
+  { target, onRevoke, signal }: TokenWriteOptions,
+  write: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const watch = watchTokens(host, manager, { onRevoke, signal });
+  try {
+    return await write(watch.signal);
+  } catch (error) {
+    if (!watch.ended || signal?.aborted) throw error;
+    await store.countRefusal(watch.ended).catch(() => undefined);
+    throw stoppedBy(watch.ended, target, error);
+  } finally {
+    await watch.stop();
+  }
 }
 
 /** Refuses what is known to be wrong before anything is changed. */
@@ -190,16 +212,11 @@ class Write {
     const zeroed = await this.#zeros();
     const target = targetOf(this.#top);
     if (dryRun) return withZeros((await forecast(this.#data(), target, session)).bytes, zeroed);
-    let told = this.#host.clock.now();
     let wrote = zeroed > 0;
     try {
       const onProgress = (done: number): void => {
         wrote = true;
         progress?.update(zeroed + done, this.#content.length);
-        const now = this.#host.clock.now();
-        if (now - told < KEEP_ALIVE) return;
-        told = now;
-        void this.#content.keepAlive();
       };
       const moved = await transfer(this.#data(), target, { ...session, onProgress });
       throwIfAborted(signal, 'write tokens');
