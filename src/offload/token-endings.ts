@@ -69,7 +69,7 @@ export class TokenEndings {
   }
 
   /**
-   * Ends what is due at a moment; returns how many that were.
+   * Ends what is due at a moment and not in use; returns how many that were.
    * @param rememberFor milliseconds after their end for which the store goes on saying what became of them
    * @param spare says of a record that it is to stay, because it is used here
    * @param ended hears of every record that was not spared
@@ -83,7 +83,7 @@ export class TokenEndings {
     let count = 0;
     // Due are those whose time ended before this moment.
     for await (const stored of this.#store.list({ dueBy: now - 1 })) {
-      if (spare(stored.record.id)) continue;
+      if (spare(stored.record.id) || (stored.record.usedUntil ?? 0) >= now) continue;
       if (await this.#sweep(stored, now, rememberFor)) count += 1;
       ended(stored.record.id);
     }

@@ -9,9 +9,9 @@ import type { Host } from '../host.js';
 import { resolveContent, type Selection } from './content.js';
 import { openTokens, type StoreChoice } from './store.js';
 import { readTokenFile } from './token-file.js';
+import { watchTokens } from './watch.js';
 
 const CHUNK = 1024 * 1024;
-const KEEP_ALIVE = 5_000;
 
 export interface TokenCatOptions extends Selection {
   /** The token file. */
@@ -34,11 +34,11 @@ export async function openTokenBytes(host: Host, options: TokenCatOptions): Prom
   const tokens = await openTokens(host, options.store);
   try {
     const content = await resolveContent(tokens.manager, ranges, options, path);
+    const watch = watchTokens(host, tokens.manager, {});
     return {
       length: content.length,
       async *chunks() {
         const buffer = new Uint8Array(Math.min(CHUNK, content.length));
-        let told = host.clock.now();
         for (const extent of content.extents) {
           for (let done = 0; done < extent.length; done += CHUNK) {
             throwIfAborted(signal, 'read tokens');
@@ -47,14 +47,12 @@ export async function openTokenBytes(host: Host, options: TokenCatOptions): Prom
               extent.state === 'data' ? await extent.file.read(part, extent.fileOffset + done) : 0;
             part.fill(0, count);
             yield part;
-            if (host.clock.now() - told < KEEP_ALIVE) continue;
-            told = host.clock.now();
-            await content.keepAlive();
           }
         }
         await content.verifyUnchanged();
       },
       async close() {
+        await watch.stop();
         content.release();
         await tokens.close();
       },
