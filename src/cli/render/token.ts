@@ -60,7 +60,7 @@ export function renderTokenVerify(result: TokenVerifyResult, style: Style): stri
 }
 
 export function renderTokenWrite(result: TokenWriteResult, style: Style): string[] {
-  const { bytes, dryRun, target, format, type, offset, length, elapsedMs, verified } = result;
+  const { bytes, dryRun, target, format, type, offset, length, elapsedMs, verified, reused } = result;
   const to = dryRun ? 'to ' : '';
   const rate = rateText(bytes.shared + bytes.kernelCopied + bytes.buffered, elapsedMs);
   const fields: Field[] = [
@@ -68,6 +68,7 @@ export function renderTokenWrite(result: TokenWriteResult, style: Style): string
     [dryRun ? 'to copy in kernel' : 'copied in kernel', some(bytes.kernelCopied)],
     [dryRun ? 'to read and write' : 'read and written', some(bytes.buffered)],
     [`${to}zero`, some(bytes.zeroed)],
+    ['found elsewhere', reused === null ? undefined : sizeText(reused)],
     ['verified', verified ? verifiedText(verified) : undefined],
     ['time', dryRun ? undefined : `${durationText(elapsedMs)}${rate ? `, ${rate}` : ''}`],
   ];

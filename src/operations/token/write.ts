@@ -72,14 +72,15 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
   const { target, format, tokens: path, offset = 0, dryRun = false } = options;
   return withTokens(host, options.store, async (tokens) => {
     const aided = await openAidedContent(host, tokens, options);
-    const { content } = aided;
+    const { content, progress = options.progress } = aided;
+    const telling = { ...options, ...(progress ? { progress } : {}) };
     try {
       const opened = await openEditableChain(host, target, format ? { format } : {});
       try {
         const { top } = opened;
         await judge(host, top, content, options);
         const bytes = await watched(host, tokens, options, (signal) =>
-          new Write(host, top, content, { ...options, signal }).run(),
+          new Write(host, top, content, { ...telling, signal }).run(),
         );
         const verified = await aided.verify(top.format);
         return {

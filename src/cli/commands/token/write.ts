@@ -3,6 +3,8 @@ import { BaseCommand } from '../../base-command.js';
 import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
 import { tokenStoreFlag } from '../../token-flags.js';
 
+const STAGES = { search: 'Looking for blocks', write: 'Writing', verify: 'Verifying' } as const;
+
 export default class TokenWrite extends BaseCommand {
   static override summary = 'Make the data that tokens stand for appear on a disk.';
   static override description =
@@ -10,7 +12,10 @@ export default class TokenWrite extends BaseCommand {
     'are shared where the storage can (XFS, Btrfs); otherwise the kernel copies, or bytes are read and written. All ' +
     'tokens are checked before anything is written: that they are genuine and alive, that this user may read the ' +
     'data, and that it is what it was. A revocation does not stop a write that has begun. Where checksums came along ' +
-    '(`token read --checksum`), the target is read back and compared with them; the source is not.';
+    '(`token read --checksum`), the target is read back and compared with them; the source is not.\n\n' +
+    'Where hashes came along (`token read --hash`), --have names images to look for the data in: as clones of this ' +
+    'moment if their storage allows, else each block is checked again while it is copied. Tokens whose data is all ' +
+    'found need not be valid any more. Name only images that whoever may read the target may read.';
   static override examples = [
     {
       description: 'At the beginning of a raw image',
@@ -19,6 +24,10 @@ export default class TokenWrite extends BaseCommand {
     {
       description: 'One GiB of what the tokens stand for, into a VHDX at 4 GiB',
       command: '<%= config.bin %> token write t.tok disk.vhdx --offset 4G --token-offset 1G --length 1G',
+    },
+    {
+      description: 'Only what an older copy of the disk lacks is moved',
+      command: '<%= config.bin %> token write t.tok lun.img --have yesterday.vhdx',
     },
     { description: 'How it would be done', command: '<%= config.bin %> token write t.tok lun.img --dry-run' },
   ];
@@ -42,6 +51,12 @@ export default class TokenWrite extends BaseCommand {
     }),
     'token-store': tokenStoreFlag,
     force: forceFlag('Write to an image that others in its folder depend on; they will not fit it any more.'),
+    have: Flags.string({
+      multiple: true,
+      helpValue: '<image>',
+      summary:
+        'Image that may hold some of the data: blocks with the right hash are taken from it. Repeatable.',
+    }),
     verify: Flags.boolean({
       allowNo: true,
       default: true,
@@ -63,7 +78,8 @@ export default class TokenWrite extends BaseCommand {
         dryRun: flags['dry-run'],
         signal: this.signal,
         verify: flags.verify,
-        onVerify: () => next('Verifying'),
+        onStage: (stage) => next(STAGES[stage]),
+        ...(flags.have ? { have: flags.have } : {}),
         progress,
         ...(flags.from ? { format: flags.from } : {}),
         ...(flags.offset === undefined ? {} : { offset: flags.offset }),
