@@ -1,4 +1,6 @@
 /** The `token` commands as text. Long lists are cut: `--json` has them whole. */
+import type { ShownAuxiliary } from '../../operations/token/auxiliary-show.js';
+import type { ShownLimits } from '../../operations/token/limits.js';
 import type { TokenReadResult } from '../../operations/token/read.js';
 import type { TokenRevokeResult } from '../../operations/token/revoke.js';
 import type { ShownToken, TokenLife, TokenListResult, TokenShowResult } from '../../operations/token/show.js';
@@ -83,8 +85,25 @@ function stateText(state: string, style: Style): string {
   return state === 'valid' ? style.green(state) : style.red(state);
 }
 
-function lifeFields({ source, sourceOffset, created, due, expires, keptBytes }: TokenLife): Field[] {
+const LIMITS: Record<string, string> = { tokens: 'tokens', kept: 'kept storage', memory: 'memory' };
+
+/** What else is to be said of a token, after how it stands. */
+function remarks({ priority, usedUntil, owner, limit }: TokenLife): string {
+  const texts = [
+    limit === null ? '' : `limit of ${LIMITS[limit] ?? printable(limit)}`,
+    usedUntil === null ? '' : 'in use',
+    owner === null ? '' : `held by process ${owner.pid}`,
+    priority === 0 ? '' : `priority ${priority}`,
+  ];
+  return texts.flatMap((text) => (text ? [`, ${text}`] : [])).join('');
+}
+
+function lifeFields(life: TokenLife): Field[] {
+  const { source, sourceOffset, created, due, expires, keptBytes, priority, usedUntil, owner } = life;
   return [
+    ['priority', priority === 0 ? undefined : String(priority)],
+    ['in use', usedUntil === null ? undefined : `until ${timeText(usedUntil)} at least`],
+    ['held by', owner === null ? undefined : `process ${owner.pid}`],
     ['source', `${printable(source)} at ${sourceOffset}`],
     ['made', timeText(created)],
     ['void if unused', timeText(due)],
@@ -100,30 +119,71 @@ function shownLines({ id, mode, offset, length, state, creator, life }: ShownTok
   return fields.some(([, value]) => value !== undefined) ? [head, ...fieldLines(fields, style)] : [head];
 }
 
+function auxiliaryText(
+  { kind, state, token, blockSize, sums, beside }: ShownAuxiliary,
+  style: Style,
+): string {
+  const what =
+    blockSize === null
+      ? ''
+      : ` ${count(sums ?? 0, 'sum')} of ${sizeText(blockSize)} each${beside ? ', in the .sums file' : ''}`;
+  const whose = token === null ? '' : ` for token ${token},`;
+  return `${style.bold(kind)}${whose}${what}: ${stateText(state, style)}`;
+}
+
 export function renderTokenShow(result: TokenShowResult, style: Style): string[] {
-  const { path, length, tokens } = result;
+  const { path, length, tokens, auxiliary } = result;
   const size = length === null ? 'any number of bytes' : sizeText(length);
   const head = `${style.bold(printable(path))}: ${count(tokens.length, 'token')} for ${size}`;
-  return cut([head, ...tokens.flatMap((token) => shownLines(token, style))]);
+  const others = auxiliary.map((token) => auxiliaryText(token, style));
+  return [...cut([head, ...tokens.flatMap((token) => shownLines(token, style))]), ...cut(others)];
 }
 
 export function renderTokenList(result: TokenListResult, style: Style): string[] {
-  const { tokens, keptBytes, refusals } = result;
-  const lines = tokens.map(({ id, mode, state, length, source, due }) => {
+  const { tokens, limits, keptBytes, refusals } = result;
+  const lines = tokens.map((token) => {
+    const { id, mode, state, length, source, due } = token;
     const until = state === 'valid' ? ` until ${timeText(due)}` : '';
-    return `${style.bold(id)} ${mode}, ${sizeText(length)} of ${printable(source)}: ${stateText(state, style)}${until}`;
+    const what = `${style.bold(id)} ${mode}, ${sizeText(length)} of ${printable(source)}`;
+    return `${what}: ${stateText(state, style)}${until}${remarks(token)}`;
   });
   const refused = Object.entries(refusals).map(([reason, number]) => `${printable(reason)} ${number}`);
   return [
     ...(lines.length > 0 ? cut(lines) : ['No tokens']),
     ...(keptBytes > 0 ? [`kept: ${sizeText(keptBytes)}`] : []),
+    ...limitLines(limits),
     ...(refused.length > 0 ? [`refused: ${refused.join(', ')}`] : []),
   ];
 }
 
-export function renderTokenRevoke({ revoked, ended }: TokenRevokeResult, style: Style): string[] {
+/** What is limited, and how much of it is used. */
+function limitLines({ tokens, keptBytes, memory }: ShownLimits): string[] {
+  const parts = [
+    tokens.limit === null ? '' : `${tokens.used} of ${count(tokens.limit, 'token')}`,
+    keptBytes.limit === null ? '' : `${sizeText(keptBytes.used)} of ${sizeText(keptBytes.limit)} kept`,
+    memory.limit === null ? '' : `${sizeText(memory.limit)} of memory for each process`,
+  ].filter((part) => part !== '');
+  return parts.length > 0 ? [`limits: ${parts.join(', ')}`] : [];
+}
+
+export function renderTokenLimits({ tokens, keptBytes, memory }: ShownLimits, style: Style): string[] {
+  const fields: Field[] = [
+    ['tokens', `${tokens.used} of ${tokens.limit ?? 'any number'}`],
+    [
+      'kept',
+      `${sizeText(keptBytes.used)} of ${keptBytes.limit === null ? 'any size' : sizeText(keptBytes.limit)}`,
+    ],
+    ['memory', `${memory.limit === null ? '32 MiB, not set' : sizeText(memory.limit)} for each process`],
+  ];
+  return [style.bold('Limits of the token store'), ...fieldLines(fields, style)];
+}
+
+export function renderTokenRevoke({ revoked, leaving, ended }: TokenRevokeResult, style: Style): string[] {
   return [
     `Revoked ${style.bold(count(revoked.length, 'token'))}`,
+    ...(leaving.length > 0
+      ? [`  ${count(leaving.length, 'token')} in use, revoked when no longer used`]
+      : []),
     ...(ended.length > 0 ? [`  the life of ${count(ended.length, 'other token')} was over before`] : []),
   ];
 }

@@ -200,7 +200,7 @@ class Composer {
     const { missing } = this.#map;
     return new VhdkitError(
       code,
-      `${message}; ${missing} blocks of the data are in none of ${this.#candidates.paths}`,
+      `${message}; ${missing} of the data's blocks are in none of ${this.#candidates.paths}`,
       {
         operation,
         context: { ...context, missing },

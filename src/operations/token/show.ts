@@ -6,10 +6,12 @@
  */
 import type { TokenRecord } from '../../offload/store/token-store.js';
 import { dueTime } from '../../offload/store/token-store.js';
-import { stateOf, type TokenStanding } from '../../offload/token-standing.js';
+import { limitOf, stateOf, type TokenStanding } from '../../offload/token-standing.js';
 import type { Host } from '../host.js';
+import { type ShownAuxiliary, showAuxiliary } from './auxiliary-show.js';
+import { type ShownLimits, shownLimits } from './limits.js';
 import { type StoreChoice, withTokens } from './store.js';
-import { readTokenFile } from './token-file.js';
+import { readTokenSet } from './token-file.js';
 
 /** A token's life, as its store has it. Times are milliseconds since 1970 UTC. */
 export interface TokenLife {
@@ -25,10 +27,19 @@ export interface TokenLife {
   expires: number | null;
   /** Storage that keeping its data may cost; null where nothing is kept. */
   keptBytes: number | null;
+  /** Tokens of lower priority make room first. */
+  priority: number;
+  /** Somebody uses it until then at least; null: nobody that is known of. */
+  usedUntil: number | null;
+  /** The process that it lives and dies with; null: it has none. */
+  owner: { host: string; pid: number } | null;
+  /** Of an evicted one, the limit that it made room for: `tokens`, `kept`, `memory`. */
+  limit: string | null;
 }
 
-function lifeOf(record: TokenRecord): TokenLife {
+function lifeOf(record: TokenRecord, now: number): TokenLife {
   const { path, offset, created, lastUsed, ttl, expires, keptPath, keptBytes } = record;
+  const { priority = 0, usedUntil = 0, owner } = record;
   return {
     source: path,
     sourceOffset: offset,
@@ -38,6 +49,10 @@ function lifeOf(record: TokenRecord): TokenLife {
     due: dueTime(record),
     expires: expires ?? null,
     keptBytes: keptPath === undefined ? null : (keptBytes ?? 0),
+    priority,
+    usedUntil: usedUntil >= now ? usedUntil : null,
+    owner: owner ? { host: owner.host, pid: owner.pid } : null,
+    limit: limitOf(record) ?? null,
   };
 }
 
@@ -66,12 +81,14 @@ export interface TokenShowResult {
   /** Null: any number of bytes. */
   length: number | null;
   tokens: ShownToken[];
+  /** Checksum and hash tokens that go with them, and others that are passed on. */
+  auxiliary: ShownAuxiliary[];
 }
 
 /** @throws TOKEN_INVALID (`malformed`), NOT_FOUND, TOKEN_STORE_FAILED */
 export async function showTokens(host: Host, options: TokenShowOptions): Promise<TokenShowResult> {
-  const ranges = await readTokenFile(host, options.tokens);
-  return withTokens(host, options.store, async ({ manager }) => {
+  const { ranges, auxiliary, primaries } = await readTokenSet(host, options.tokens);
+  return withTokens(host, options.store, async ({ manager, store }) => {
     const tokens: ShownToken[] = [];
     for (const { token, claims, offset, length } of ranges) {
       const { state, record } = await manager.inspect(token);
@@ -82,11 +99,16 @@ export async function showTokens(host: Host, options: TokenShowOptions): Promise
         length: finite(length),
         state,
         creator: claims.creator || null,
-        life: record ? lifeOf(record) : null,
+        life: record ? lifeOf(record, host.clock.now()) : null,
       });
     }
     const last = ranges.at(-1);
-    return { path: options.tokens, length: finite(last ? last.offset + last.length : 0), tokens };
+    return {
+      path: options.tokens,
+      length: finite(last ? last.offset + last.length : 0),
+      tokens,
+      auxiliary: showAuxiliary(auxiliary, primaries, await store.key()),
+    };
   });
 }
 
@@ -106,6 +128,7 @@ export interface TokenListResult {
   tokens: ListedToken[];
   /** Storage kept for all of them. */
   keptBytes: number;
+  limits: ShownLimits;
   /** How many times the store's users refused a token, by reason. */
   refusals: Record<string, number>;
 }
@@ -116,18 +139,19 @@ export interface TokenListOptions {
 
 /** @throws TOKEN_STORE_FAILED */
 export async function listTokens(host: Host, options: TokenListOptions): Promise<TokenListResult> {
-  return withTokens(host, options.store, async ({ store }) => {
+  return withTokens(host, options.store, async ({ store, hasEnded }) => {
     const tokens: ListedToken[] = [];
     const now = host.clock.now();
     for await (const { record } of store.list()) {
       const { id, mode, length } = record;
-      tokens.push({ id, mode, state: stateOf(record, now), length, ...lifeOf(record) });
+      tokens.push({ id, mode, state: stateOf(record, now, hasEnded), length, ...lifeOf(record, now) });
     }
     tokens.sort((a, b) => a.created - b.created || (a.id < b.id ? -1 : 1));
-    const kept = tokens.filter(({ state }) => state === 'valid');
+    const kept = tokens.filter(({ state }) => state === 'valid' || state === 'leaving');
     return {
       tokens,
       keptBytes: kept.reduce((sum, { keptBytes }) => sum + (keptBytes ?? 0), 0),
+      limits: await shownLimits(store),
       refusals: await store.refusals(),
     };
   });

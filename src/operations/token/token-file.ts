@@ -165,13 +165,14 @@ export async function readTokenFile(host: Host, path: string): Promise<TokenRang
   return (await readTokenSet(host, path)).ranges;
 }
 
-/** The same, with the auxiliary tokens as they are: known ones, sound or not, and others. */
+/** The same, with the tokens as the file has them; auxiliary ones known or not, sound or not. */
 export async function readTokenSet(
   host: Host,
   path: string,
-): Promise<{ ranges: TokenRange[]; auxiliary: Token[] }> {
+): Promise<{ ranges: TokenRange[]; primaries: Token[]; auxiliary: Token[] }> {
   const { tokens, auxiliary } = await readAll(host, path);
-  return { ranges: await readRanges(host, path, tokens), auxiliary };
+  const primaries = tokens.map(({ token }) => token);
+  return { ranges: await readRanges(host, path, tokens), primaries, auxiliary };
 }
 
 async function readRanges(host: Host, path: string, tokens: FileTokens['tokens']): Promise<TokenRange[]> {

@@ -7,7 +7,7 @@ export default class TokenShow extends BaseCommand {
   static override summary = 'Explain a token file, without its secrets.';
   static override description =
     'What each token stands for, and how it stands in the token store: valid, expired, revoked, unknown, forged, or ' +
-    'of another store. Does not count as a use.';
+    'of another store. Does not count as a use. Checksum and hash tokens that came along are named, too.';
   static override examples = [
     { description: 'A token file', command: '<%= config.bin %> token show t.tok' },
     { description: 'For scripts', command: '<%= config.bin %> token show t.tok --json' },
