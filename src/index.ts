@@ -4,8 +4,9 @@
  * Re-exports only. What is not exported here is private and may change.
  */
 export { type ErrorCode, type ErrorContext, isVhdkitError, VhdkitError } from './base/errors.js';
-export type { ChainExtent, Extent, Place, PreparedWrite } from './block/extent.js';
+export type { ChainExtent, Extent, Locator, Place, PreparedWrite } from './block/extent.js';
 export { walkExtents } from './block/extent.js';
+export { StripedSource } from './block/striped-source.js';
 export { Chain, openChain, resolveParent } from './formats/chain.js';
 export type { CreateImageOptions, DiskImage, FormatId, ImageType } from './formats/disk-image.js';
 export type { EditableImage, NewParentLink, WriteAccess } from './formats/editable-image.js';
@@ -23,6 +24,46 @@ export type { FileSystem, PendingFile } from './io/file-system.js';
 export { MemoryFile } from './io/memory-file.js';
 export { nodeFileSystem } from './io/node-file-system.js';
 export type { RandomAccessFile } from './io/random-access-file.js';
+export { FailedPairs, RETRY_AFTER } from './offload/failed-pairs.js';
+export { LatencyMemory } from './offload/latency.js';
+export type {
+  BoundToken,
+  FailureScope,
+  HeldToken,
+  OffloadCapabilities,
+  OffloadProvider,
+  OffloadReadOptions,
+  OffloadWriteRequest,
+  OffloadWriteResult,
+} from './offload/offload-provider.js';
+export {
+  ProviderStack,
+  type StackChoice,
+  type StackMember,
+  type StackMemory,
+} from './offload/stack/provider-stack.js';
+export {
+  offloadReadAll,
+  offloadReadDisk,
+  type ReadAllOptions,
+  type ReadLimits,
+  withReadLimits,
+} from './offload/stack/requestor-read.js';
+export {
+  offloadWriteAll,
+  type WriteAllOptions,
+  type WriteAllResult,
+} from './offload/stack/requestor-write.js';
+export { TOKEN_BYTES, Token, type TokenMode } from './offload/token.js';
+export { ZERO_TOKEN } from './offload/token-codec.js';
+export { TokenManager, type TokenManagerOptions } from './offload/token-manager.js';
+export {
+  type AuxiliaryToken,
+  type NewPart,
+  type TokenChoice,
+  TokenSet,
+  type TokenSetPart,
+} from './offload/token-set.js';
 export type { BytesMoved, ProviderChoice, ZeroPolicy } from './offload/transfer-types.js';
 export {
   type CheckFinding,
@@ -42,6 +83,7 @@ export { type Host, type ProgressSink, systemHost } from './operations/host.js';
 export { type ImageInfo, type InfoOptions, type InfoResult, info } from './operations/info.js';
 export { type DiskMap, type MapEntry, type MapOptions, openMap } from './operations/map.js';
 export { type MergeOptions, type MergeResult, merge } from './operations/merge.js';
+export { localMembers, localStack, stackMemory } from './operations/offload-stack.js';
 export { PROFILES } from './operations/profiles/profiles.js';
 export type { Profile, ProfileFinding, ProfileName, Rule } from './operations/profiles/rule.js';
 export { type DiskReader, openRead, type ReadOptions } from './operations/read.js';
