@@ -139,6 +139,37 @@ function describeRecords(make: () => Promise<TokenStore>): void {
     expect(await store.count()).toBe(4);
   });
 
+  it('finds the tokens of a file by its number, and only those that die with it', async () => {
+    const store = await make();
+    const of = (id: string, inode: bigint, more: Partial<TokenRecord> = {}): TokenRecord => {
+      const base = { ...record(id), ...more };
+      return { ...base, fingerprint: { device: 1n, inode, size: 3n, mtime: 4n, ctime: 5n } };
+    };
+    const mine = Array.from({ length: 300 }, (_, index) => `f${index.toString().padStart(3, '0')}`);
+    for (const id of mine) await store.put(of(id, 2n ** 63n));
+    await store.put(of('other', 2n));
+    await store.put(of('x', 2n ** 63n - 1n));
+    await store.put(of('kept', 2n ** 63n, { mode: 'persistent' }));
+    const { fingerprint: _, ...without } = record('none');
+    await store.put({ ...without, mode: 'point-in-time' });
+    expect(await ids(store, { inode: 2n ** 63n })).toEqual(mine);
+    expect(await ids(store, { inode: 2n })).toEqual(['other']);
+    expect(await ids(store, { inode: 3n })).toEqual([]);
+    // Found with what it has become, and no more once it is gone.
+    const entry = await store.get('f007');
+    await store.update(of('f007', 2n ** 63n, { lastUsed: 9 }), entry?.revision ?? 0);
+    await store.delete('f008');
+    const found = new Map<string, number>();
+    for await (const each of store.list({ inode: 2n ** 63n }))
+      found.set(each.record.id, each.record.lastUsed);
+    expect(found.size).toBe(299);
+    expect(found.get('f007')).toBe(9);
+    expect(found.has('f008')).toBe(false);
+    await store.put(of('f008', 2n));
+    expect(await ids(store, { inode: 2n })).toEqual(['f008', 'other']);
+    expect(await ids(store, { inode: 2n, dueBy: 0 })).toEqual([]);
+  });
+
   it('keeps its records to itself', async () => {
     const store = await make();
     const mine = record('a');

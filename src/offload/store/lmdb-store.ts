@@ -33,13 +33,14 @@ import {
   removeMark,
 } from '../../io/unsynced-mark.js';
 import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
+import { LmdbFiles } from './lmdb-files.js';
 import { LmdbIndex } from './lmdb-index.js';
 import { assertWhole, MAX_PAGE_BYTES } from './lmdb-layout.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { storeError } from './store-errors.js';
 import {
-  dueTime,
   type EvictionOrder,
+  isWanted,
   type StoredToken,
   type StoreLimits,
   type StoreUsage,
@@ -56,6 +57,7 @@ const KEY_BYTES = 32;
 const KEY_ID = /^[0-9a-z]{1,64}$/;
 const REVISION_BYTES = 8;
 const WALK_BATCH = 256;
+const NO_VALUE = Buffer.alloc(0);
 const MAX_REASONS = 64;
 const MAP_BYTES = 1 << 30;
 /** About 400 bytes each: less than the map holds. */
@@ -156,6 +158,7 @@ class LmdbTokenStore implements TokenStore {
   readonly #root: RootDatabase<Buffer, string>;
   readonly #tokens: Database<Buffer, string>;
   readonly #index: LmdbIndex;
+  readonly #files: LmdbFiles;
   readonly #boot: string | undefined;
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
@@ -174,6 +177,7 @@ class LmdbTokenStore implements TokenStore {
     this.#maxRecords = maxRecords;
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
     this.#index = new LmdbIndex(folder, root);
+    this.#files = new LmdbFiles(root);
   }
 
   /** Reads the store's header, or makes it: whoever is first decides the key. */
@@ -214,6 +218,7 @@ class LmdbTokenStore implements TokenStore {
           `it holds ${this.#maxRecords} tokens, more than that it takes not`,
         );
       this.#note(record.id, record);
+      this.#files.add(record);
       return this.#write(record.id, bytes);
     });
   }
@@ -233,23 +238,25 @@ class LmdbTokenStore implements TokenStore {
       const current = this.#revisionOf(id);
       if (current === undefined || (revision !== undefined && current !== revision)) return false;
       this.#note(id, undefined);
+      this.#files.remove(() => this.#decode(id, this.#tokens.getBinary(id) ?? NO_VALUE).record);
       this.#tokens.removeSync(id);
       return true;
     });
   }
 
-  async *list({ dueBy = Number.POSITIVE_INFINITY }: WalkOptions = {}): AsyncGenerator<StoredToken> {
-    if (dueBy < Number.POSITIVE_INFINITY && this.#limited()) {
-      for await (const entry of this.#all(this.#index.dueBy(dueBy, (work) => this.#read(work))))
-        if (dueTime(entry.record) <= dueBy) yield entry;
-      return;
-    }
+  async *list(options: WalkOptions = {}): AsyncGenerator<StoredToken> {
+    const { dueBy, inode } = options;
+    const look = <T>(work: () => T): T => this.#read(work);
+    const due = dueBy !== undefined && this.#limited() ? this.#index.dueBy(dueBy, look) : undefined;
+    const ids = inode === undefined ? due : this.#files.of(inode, look);
+    for await (const entry of this.#all(ids ?? [])) if (isWanted(entry.record, options)) yield entry;
+    if (ids) return;
     let after: string | undefined;
     for (;;) {
       const batch = this.#read(() => this.#batchAfter(after));
       for (const { key, value } of batch) {
         const entry = this.#decode(key, value);
-        if (dueTime(entry.record) <= dueBy) yield entry;
+        if (isWanted(entry.record, options)) yield entry;
       }
       after = batch.at(-1)?.key;
       if (batch.length < WALK_BATCH) return;

@@ -6,8 +6,8 @@
 import { type RandomSource, systemRandom } from '../../base/random.js';
 import { assertRoom, inEvictionOrder, NO_USAGE, usageAfter } from './limits.js';
 import {
-  dueTime,
   type EvictionOrder,
+  isWanted,
   type StoredToken,
   type StoreLimits,
   type StoreUsage,
@@ -55,9 +55,9 @@ export class MemoryTokenStore implements TokenStore {
     return this.#entries.delete(id);
   }
 
-  async *list({ dueBy = Number.POSITIVE_INFINITY }: WalkOptions = {}): AsyncGenerator<StoredToken> {
+  async *list(options: WalkOptions = {}): AsyncGenerator<StoredToken> {
     for (const entry of [...this.#entries.values()]) {
-      if (dueTime(entry.record) <= dueBy) yield structuredClone(entry);
+      if (isWanted(entry.record, options)) yield structuredClone(entry);
     }
   }
 

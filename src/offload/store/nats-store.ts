@@ -33,8 +33,8 @@ import { NatsUsage } from './nats-usage.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { type StoreFailure, storeError } from './store-errors.js';
 import {
-  dueTime,
   type EvictionOrder,
+  isWanted,
   type StoredToken,
   type StoreLimits,
   type StoreUsage,
@@ -225,11 +225,12 @@ class NatsTokenStore implements TokenStore {
     throw this.#error('timeout', `token ${id} is changed faster than it can be deleted`);
   }
 
-  async *list({ dueBy = Number.POSITIVE_INFINITY }: WalkOptions = {}): AsyncGenerator<StoredToken> {
+  /** Walks all of them, whatever is asked for: the server knows no other order than that of their ids. */
+  async *list(options: WalkOptions = {}): AsyncGenerator<StoredToken> {
     for await (const message of this.#walk()) {
       const id = message.subject.slice(this.#token('').length);
       const record = decodeRecord(id, message.data, this.#parts.location);
-      if (dueTime(record) <= dueBy) yield { record, revision: message.seq };
+      if (isWanted(record, options)) yield { record, revision: message.seq };
     }
   }
 

@@ -70,6 +70,23 @@ export interface StoredToken {
 export interface WalkOptions {
   /** Only records whose time is over at this moment (see `dueTime`), in milliseconds since 1970 UTC. */
   dueBy?: number;
+  /**
+   * Only records of files with this number (see `inodeOf`). A record is found by the number that it was put with;
+   * updates do not change it.
+   */
+  inode?: bigint;
+}
+
+/** The number of the file that a record dies with; of other records undefined. */
+export function inodeOf({ mode, fingerprint }: TokenRecord): bigint | undefined {
+  return mode === 'change-vulnerable' ? fingerprint?.inode : undefined;
+}
+
+/** Is the record one of those that a walk is for? */
+export function isWanted(record: TokenRecord, { dueBy, inode }: WalkOptions): boolean {
+  return (
+    (dueBy === undefined || dueTime(record) <= dueBy) && (inode === undefined || inodeOf(record) === inode)
+  );
 }
 
 /** What all who share a store agreed on. What is absent is not limited. */
