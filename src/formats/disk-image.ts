@@ -113,6 +113,8 @@ export interface CreateImageOptions {
   virtualSize: number;
   /** Exactly for differencing images. `diskId`: the parent's `id`, which a VHDX child shares. */
   parent?: NewParentLink & { diskId: string | undefined };
+  /** The disk's own id (a GUID). Default: a random one, or for a VHDX child its parent's. */
+  diskId?: string;
   blockSize?: number;
   logicalSectorSize?: SectorSize;
   physicalSectorSize?: SectorSize;

@@ -102,7 +102,7 @@ function newFooter(options: CreateImageOptions): VhdFooter {
     currentSize: BigInt(options.virtualSize),
     geometry: geometryOf(options.virtualSize),
     diskType: DISK_TYPE[options.type],
-    uniqueId: guidToBytes(randomGuid(options.random)),
+    uniqueId: guidToBytes(options.diskId ?? randomGuid(options.random)),
     savedState: 0,
   };
 }

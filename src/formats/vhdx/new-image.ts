@@ -91,7 +91,7 @@ export function planImage(options: CreateImageOptions, path: string): NewImagePl
     bat,
     payloadOffset: bat.offset + bat.length,
     // A child is the same disk as its parent (MS-VHDX 2.6.2.3).
-    virtualDiskId: options.parent?.diskId ?? randomGuid(random),
+    virtualDiskId: options.diskId ?? options.parent?.diskId ?? randomGuid(random),
     creator: CREATOR,
     header: newHeader(random),
     locator: options.parent && encodeParentLocator(locatorPairs(options.parent)),

@@ -6,14 +6,18 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
-import type { WriteOnceDevice } from '../../block/write-once-device.js';
+import type { WriteOnceDevice, WriteOnceKind } from '../../block/write-once-device.js';
+import { probeFormat } from '../../formats/registry.js';
 import type { FileSystem } from '../../io/file-system.js';
+
 import { nodeFileSystem } from '../../io/node-file-system.js';
+import { createImageDevice, openImageDevice } from './image/store.js';
 import { assertShape, DEFAULT_CHUNK_SIZE, type Expectations } from './shape.js';
 import { HEADER_BYTES, hasMagic } from './sparse/layout.js';
 import { createSparse, openSparse } from './sparse/store.js';
 
-export type WriteOnceKind = 'sparse';
+/** Kinds that are made here; a `remote` one is where another host has it. */
+export type LocalKind = Exclude<WriteOnceKind, 'remote'>;
 
 export interface WriteOnceAccess {
   fileSystem?: FileSystem;
@@ -43,7 +47,7 @@ export interface OpenWriteOnceOptions extends WriteOnceAccess, Expectations {
  *   WRITE_ONCE_MISMATCH (`not-empty`: a block device that holds something), NO_SPACE, PERMISSION_DENIED, IO_FAILED
  */
 export async function createWriteOnce(
-  kind: WriteOnceKind,
+  kind: LocalKind,
   path: string,
   options: CreateWriteOnceOptions,
 ): Promise<void> {
@@ -54,10 +58,8 @@ export async function createWriteOnce(
     fileSystem: options.fileSystem ?? nodeFileSystem,
     random: options.random ?? systemRandom,
   };
-  switch (kind) {
-    case 'sparse':
-      return createSparse(path, shape, access, overwrite);
-  }
+  if (kind === 'sparse') return createSparse(path, shape, access, overwrite);
+  if (kind !== 'thin') return createImageDevice(kind, path, shape, access, overwrite);
 }
 
 /**
@@ -69,17 +71,25 @@ export async function openWriteOnce(
   path: string,
   options: OpenWriteOnceOptions = {},
 ): Promise<WriteOnceDevice> {
-  const fileSystem = options.fileSystem ?? nodeFileSystem;
-  const file = await fileSystem.open(path, { writable: options.writable ?? true });
-  const head = new Uint8Array(HEADER_BYTES + 512);
-  const count = await file.read(head, 0).catch(async (error: unknown) => {
+  const { fileSystem = nodeFileSystem, random = systemRandom, writable = true } = options;
+  const format = await kindOf(path, fileSystem);
+  if (format === 'sparse') return openSparse(await fileSystem.open(path, { writable }), options, fileSystem);
+  return openImageDevice(path, format, { ...options, writable }, { fileSystem, random });
+}
+
+/** What kind of device a path holds, by its content. @throws FORMAT_UNKNOWN, NOT_FOUND, IO_FAILED */
+async function kindOf(path: string, fileSystem: FileSystem): Promise<'sparse' | 'vhd' | 'vhdx'> {
+  const file = await fileSystem.open(path);
+  try {
+    const head = new Uint8Array(HEADER_BYTES + 512);
+    const bytes = head.subarray(0, await file.read(head, 0));
+    // Either copy of the header is enough.
+    if (hasMagic(bytes) || hasMagic(bytes.subarray(HEADER_BYTES))) return 'sparse';
+    const format = await probeFormat(file);
+    if (format !== 'raw') return format;
+  } finally {
     await file.close();
-    throw error;
-  });
-  const bytes = head.subarray(0, count);
-  // Either copy of the header is enough.
-  if (hasMagic(bytes) || hasMagic(bytes.subarray(HEADER_BYTES))) return openSparse(file, options, fileSystem);
-  await file.close();
+  }
   throw new VhdkitError('FORMAT_UNKNOWN', `${path} is no write-once device`, {
     operation: 'open write-once device',
     context: { path },
