@@ -31,7 +31,7 @@ async function parseFormat(text: string): Promise<FormatId> {
   );
 }
 
-async function parseBytes(text: string): Promise<number> {
+export async function parseBytes(text: string): Promise<number> {
   try {
     return parseSize(text);
   } catch {

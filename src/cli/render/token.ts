@@ -36,6 +36,8 @@ export function renderTokenRead(result: TokenReadResult, style: Style): string[]
     ['sums', sums === null ? undefined : printable(sums)],
     ['unused', `void after ${durationText(ttl)}`],
     ['expires', expires === null ? undefined : timeText(expires)],
+    ['priority', result.priority === 0 ? undefined : String(result.priority)],
+    ['held', result.held ? 'by this process, as long as it runs' : undefined],
   ];
   const source = style.bold(printable(path));
   const head = `Wrote ${count(tokens.length, 'token')} for ${source} to ${style.bold(printable(output))}`;

@@ -28,9 +28,12 @@ import {
 } from './auxiliary-make.js';
 import { DEFAULT_TTL, LONGEST_TTL, type StoreChoice, withTokens } from './store.js';
 import { assertNoTokenFile, MAX_TOKENS, sumsPath, writeTokenFile } from './token-file.js';
+import { watchTokens } from './watch.js';
 
 /** What counts as a sector whatever the disk says: tokens stand for blocks of this size. */
 const SECTOR = 512;
+
+const MOST_PRIORITY = 100;
 
 export type ReadableMode = 'change-vulnerable' | 'persistent';
 
@@ -54,6 +57,10 @@ export interface TokenReadOptions extends WantedAuxiliary {
   signal?: AbortSignal;
   /** Told only where data is read: for checksums and hashes. */
   progress?: ProgressSink;
+  /** Tokens of lower priority make room first, -100 to 100. Default 0. */
+  priority?: number;
+  /** Binds the tokens to this process: called once they can be used, and when it settles they end. */
+  hold?: (result: TokenReadResult) => Promise<void>;
 }
 
 export interface TokenReadResult {
@@ -68,6 +75,9 @@ export interface TokenReadResult {
   ttl: number;
   /** Milliseconds since 1970 UTC; null: never. */
   expires: number | null;
+  priority: number;
+  /** Whether they end with this process. */
+  held: boolean;
   /** Ids are those of `token list`; zeros have none. `offset` is the place on the disk. */
   tokens: { id: string | null; state: 'data' | 'zero'; offset: number; length: number }[];
   /** Checksum and hash tokens: how many go along. */
@@ -80,7 +90,7 @@ export interface TokenReadResult {
 
 /**
  * @throws ALREADY_EXISTS, OUT_OF_RANGE, INVALID_ARGUMENT (not whole sectors, a life too long), IN_USE (being written to),
- *   SOURCE_CHANGED, UNSUPPORTED (persistent where storage can't, devices, too many pieces), TOKEN_STORE_FAILED,
+ *   SOURCE_CHANGED, UNSUPPORTED (persistent where storage can't, devices, too many pieces), TOKEN_LIMIT, TOKEN_STORE_FAILED,
  *   and what opening throws
  */
 export async function readToken(host: Host, options: TokenReadOptions): Promise<TokenReadResult> {
@@ -104,7 +114,9 @@ export async function readToken(host: Host, options: TokenReadOptions): Promise<
         assertSame(before, chain);
         const ranges = bound.inOrder().map((entry) => ({ ...entry, offset: entry.offset - range.offset }));
         const beside = await writeTokenFile(output, ranges, force, auxiliary);
-        return resultOf(options, range, bound, beside, auxiliary);
+        const result = resultOf(options, range, bound, beside, auxiliary);
+        if (options.hold) await holding(host, manager, () => options.hold?.(result));
+        return result;
       } catch (error) {
         await auxiliary?.sums?.discard();
         await bound.revoke();
@@ -116,11 +128,32 @@ export async function readToken(host: Host, options: TokenReadOptions): Promise<
   }
 }
 
+/** Gives signs of life while somebody waits. */
+async function holding(
+  host: Host,
+  manager: TokenManager,
+  wait: () => Promise<void> | undefined,
+): Promise<void> {
+  const watch = watchTokens(host, manager, {});
+  try {
+    await wait();
+  } finally {
+    await watch.stop();
+  }
+}
+
 function formatOf({ format }: TokenReadOptions): { format?: FormatId } {
   return format ? { format } : {};
 }
 
-function assertLife({ ttl, expires }: TokenReadOptions): void {
+function assertLife({ ttl, expires, priority = 0 }: TokenReadOptions): void {
+  if (!Number.isInteger(priority) || Math.abs(priority) > MOST_PRIORITY) {
+    throw new VhdkitError('INVALID_ARGUMENT', `No priority: ${priority}`, {
+      operation: 'bind token',
+      context: { priority },
+      hint: `Priorities are whole numbers from -${MOST_PRIORITY} to ${MOST_PRIORITY}.`,
+    });
+  }
   const wrong = ttl !== undefined && (ttl <= 0 || ttl > LONGEST_TTL) ? 'ttl' : undefined;
   if (!wrong && (expires === undefined || expires > 0)) return;
   throw new VhdkitError('INVALID_ARGUMENT', `No token can live so long: --${wrong ?? 'expires'}`, {
@@ -219,6 +252,7 @@ class BoundRanges {
   readonly #manager: TokenManager;
   readonly #options: TokenReadOptions;
   readonly #bound: BoundRange[] = [];
+  readonly #together = new Set<string>();
   readonly expires: number | undefined;
 
   constructor(host: Host, manager: TokenManager, options: TokenReadOptions) {
@@ -250,8 +284,15 @@ class BoundRanges {
       offset: extent.state === 'data' ? extent.fileOffset : 0,
       length: extent.length,
     }));
-    const expires = this.expires === undefined ? {} : { expires: this.expires };
-    const tokens = await this.#manager.bindAll(file, ranges, { mode, ttl, path, ...expires });
+    const { priority = 0, hold } = this.#options;
+    const life = { ttl, priority, ...(this.expires === undefined ? {} : { expires: this.expires }) };
+    const tokens = await this.#manager.bindAll(file, ranges, {
+      mode,
+      path,
+      ...life,
+      closeBound: hold !== undefined,
+      together: this.#together,
+    });
     // What the file does not have (its last block cut off) are zeros behind the token's end.
     for (const [index, { offset, length }] of extents.entries()) {
       const token = tokens[index]?.token;
@@ -284,7 +325,7 @@ class BoundRanges {
 }
 
 function resultOf(
-  { path, output, mode = 'change-vulnerable', ttl = DEFAULT_TTL }: TokenReadOptions,
+  { path, output, mode = 'change-vulnerable', ttl = DEFAULT_TTL, priority = 0, hold }: TokenReadOptions,
   { offset, length }: ByteRange,
   bound: BoundRanges,
   beside: string | undefined,
@@ -299,6 +340,8 @@ function resultOf(
     mode,
     ttl,
     expires: bound.expires ?? null,
+    priority,
+    held: hold !== undefined,
     tokens: bound.inOrder().map(({ token, offset, length }) => {
       const id = inspectToken(token)?.id || null;
       return { id, state: id ? ('data' as const) : ('zero' as const), offset, length };

@@ -1,7 +1,8 @@
 /**
- * `token revoke`: ends the life of tokens at once, for all who share the store.
+ * `token revoke`: ends the life of tokens, for all who share the store.
  *
- * A revocation is an order: it does not ask whether the token is in use. Work that has begun finishes.
+ * An order does not ask whether the token is in use; work that has begun finishes, or stops if it was begun so.
+ * A hint lets those who use the token finish, and nobody else begin.
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { Host } from '../host.js';
@@ -13,12 +14,16 @@ export interface TokenRevokeOptions {
   which?: string;
   /** Every token of the store. */
   all?: boolean;
+  /** Only ask them to go: those in use end with the last use. */
+  hint?: boolean;
   store?: StoreChoice;
 }
 
 export interface TokenRevokeResult {
   /** Ids of tokens that were alive. */
   revoked: string[];
+  /** Ids of tokens that end when nobody uses them any more. */
+  leaving: string[];
   /** Ids of tokens whose life had ended before. */
   ended: string[];
 }
@@ -27,7 +32,7 @@ const ID = /^[0-9a-f]{16}$/i;
 
 /** @throws TOKEN_INVALID (no such token in this store), INVALID_ARGUMENT, NOT_FOUND, TOKEN_STORE_FAILED */
 export async function revokeTokens(host: Host, options: TokenRevokeOptions): Promise<TokenRevokeResult> {
-  const { which, all = false } = options;
+  const { which, all = false, hint = false } = options;
   if (all === (which !== undefined)) {
     throw new VhdkitError('INVALID_ARGUMENT', 'Either one token (or file of tokens) is revoked, or all', {
       operation: 'revoke token',
@@ -36,13 +41,17 @@ export async function revokeTokens(host: Host, options: TokenRevokeOptions): Pro
   }
   return withTokens(host, options.store, async (tokens) => {
     const ids = which === undefined ? await allIds(tokens) : await idsOf(host, tokens, which);
-    const result: TokenRevokeResult = { revoked: [], ended: [] };
-    for (const id of ids) {
-      const alive = await tokens.manager.revokeById(id, 'remember');
-      (alive ? result.revoked : result.ended).push(id);
-    }
+    const result: TokenRevokeResult = { revoked: [], leaving: [], ended: [] };
+    // The first of several that share what is kept carries the charge for it: it goes last.
+    for (const id of ids.reverse()) result[await end(tokens, id, hint)].push(id);
+    for (const list of Object.values(result)) list.reverse();
     return result;
   });
+}
+
+async function end({ manager }: OpenTokens, id: string, hint: boolean): Promise<keyof TokenRevokeResult> {
+  if (hint) return manager.hintById(id);
+  return (await manager.revokeById(id, 'remember')) ? 'revoked' : 'ended';
 }
 
 async function allIds({ store }: OpenTokens): Promise<string[]> {

@@ -7,7 +7,7 @@
 import { nodeDataKeeper } from '../../io/data-keeper.js';
 import { processIdentity } from '../../io/process-identity.js';
 import { PersistentData } from '../../offload/persistent-data.js';
-import type { TokenStore } from '../../offload/store/token-store.js';
+import type { TokenOwner, TokenStore } from '../../offload/store/token-store.js';
 import { TokenManager } from '../../offload/token-manager.js';
 import { TokenSources } from '../../offload/token-sources.js';
 import type { Host } from '../host.js';
@@ -27,6 +27,8 @@ export type StoreChoice = string | TokenStore | undefined;
 export interface OpenTokens {
   readonly store: TokenStore;
   readonly manager: TokenManager;
+  /** Whether it is certain that a token's owner has ended. */
+  hasEnded(owner: TokenOwner): boolean;
   /** Sweeps, and closes what was opened here. */
   close(): Promise<void>;
 }
@@ -37,6 +39,7 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
   const store = given ? choice : await openStore(host, choice);
   const sources = new TokenSources((path) => host.fileSystem.open(path));
   try {
+    const process = host.process ?? processIdentity();
     const { memory = MEMORY } = await store.limits();
     const manager = new TokenManager({
       clock: host.clock,
@@ -47,12 +50,13 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
       maxTtl: LONGEST_TTL,
       sources,
       persistent: new PersistentData(store, nodeDataKeeper),
-      process: host.process ?? processIdentity(),
+      process,
       maxMemory: memory,
     });
     return {
       store,
       manager,
+      hasEnded: (owner) => process.hasEnded(owner),
       async close() {
         try {
           await manager.closeFile().catch(() => undefined);

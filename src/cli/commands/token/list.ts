@@ -5,8 +5,8 @@ import { tokenStoreFlag } from '../../token-flags.js';
 export default class TokenList extends BaseCommand {
   static override summary = 'List the tokens of a token store.';
   static override description =
-    'Tokens that expired or were revoked are listed for a day after their end. Also tells how many tokens were ' +
-    'refused, and why.';
+    'Tokens that ended (expired, revoked, evicted, closed) are listed for a day after it. Also tells how much of its ' +
+    'limits the store uses, and how many tokens were refused, and why.';
   static override examples = [
     { description: 'The tokens of this user', command: '<%= config.bin %> token list' },
     {

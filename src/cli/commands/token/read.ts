@@ -1,7 +1,8 @@
 /** `vhdkit token read`: tokens for a range of a disk. */
-import type { ProgressSink } from '../../../operations/host.js';
-import { BaseCommand } from '../../base-command.js';
+import type { TokenReadResult } from '../../../operations/token/read.js';
+import { BaseCommand, type GlobalFlags } from '../../base-command.js';
 import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
+import type { Progress } from '../../progress/progress.js';
 import { duration, tokenStoreFlag } from '../../token-flags.js';
 
 export default class TokenRead extends BaseCommand {
@@ -25,6 +26,10 @@ export default class TokenRead extends BaseCommand {
     {
       description: 'A whole disk as it is now, for a day',
       command: '<%= config.bin %> token read lun.img -o t.tok --mode persistent --expires 24h',
+    },
+    {
+      description: 'Only as long as this command runs',
+      command: '<%= config.bin %> token read lun.img -o t.tok --hold',
     },
     {
       description: 'With checksums, so that damage is found where the data arrives',
@@ -53,6 +58,15 @@ export default class TokenRead extends BaseCommand {
     })(),
     ttl: duration({ summary: 'Void when not used for so long; 1h if not given, at most 30d.' }),
     expires: duration({ summary: 'Void after so long, used or not; never if not given.' }),
+    priority: Flags.integer({
+      min: -100,
+      max: 100,
+      summary:
+        "When the store's limits are reached, tokens of lower priority make room first; 0 if not given.",
+    }),
+    hold: Flags.boolean({
+      summary: 'Hold the image open and go on running; the tokens are good until this ends (Ctrl-C).',
+    }),
     checksum: Flags.boolean({
       summary: 'Send checksums along: CRC-32C of each 64 KiB. Reads the data once.',
     }),
@@ -69,7 +83,7 @@ export default class TokenRead extends BaseCommand {
     const { readToken } = await import('../../../operations/token/read.js');
     const host = await this.host();
     const reads = flags.checksum || flags.hash || flags['hash-block'] !== undefined;
-    const read = (progress?: ProgressSink) =>
+    const read = (progress?: Progress) =>
       readToken(host, {
         ...(progress ? { progress } : {}),
         checksum: flags.checksum,
@@ -83,11 +97,27 @@ export default class TokenRead extends BaseCommand {
         ...(flags.from ? { format: flags.from } : {}),
         ...(flags.offset === undefined ? {} : { offset: flags.offset }),
         ...(flags.length === undefined ? {} : { length: flags.length }),
+        ...(flags.priority === undefined ? {} : { priority: flags.priority }),
+        ...(flags.hold ? { hold: (result: TokenReadResult) => this.#hold(flags, result, progress) } : {}),
         ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }),
         ...(flags.expires === undefined ? {} : { expires: flags.expires }),
         ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
       });
     const result = reads ? await this.withProgress(flags, 'Reading', read) : await read();
+    if (!flags.hold) await this.#showResult(flags, result);
+  }
+
+  /** Shows the tokens, which can be used from now on, and waits for the signal that is the regular end. */
+  async #hold(flags: GlobalFlags, result: TokenReadResult, progress?: Progress): Promise<void> {
+    progress?.stop();
+    await this.#showResult(flags, result);
+    this.tell(flags, 'Holding the image open; Ctrl-C ends the tokens.');
+    // Something has to keep the process alive: waiting for a signal does not.
+    const { systemTimer } = await import('../../../base/timer.js');
+    while (!this.signal.aborted) await systemTimer.sleep(60_000, this.signal);
+  }
+
+  async #showResult(flags: GlobalFlags, result: TokenReadResult): Promise<void> {
     const { renderTokenRead } = await import('../../render/token.js');
     await this.show(flags, result, (style) => (flags.quiet ? [] : renderTokenRead(result, style)));
   }

@@ -7,15 +7,19 @@ import { UsageError } from '../../usage-error.js';
 export default class TokenRevoke extends BaseCommand {
   static override summary = 'Make tokens useless at once, and give back what was kept for them.';
   static override description =
-    'Holds for all who share the token store. Work with a token that has begun is not stopped; none begins after it.';
+    'Holds for all who share the token store. No work with the tokens begins any more; what has begun goes on, unless ' +
+    'it was begun with `token write --on-revoke abort`. With --hint a token that is in use stays until its users are ' +
+    'done, and what is kept for it as well; it makes room first when a limit of the store is reached.';
   static override examples = [
     { description: 'The tokens of a file', command: '<%= config.bin %> token revoke t.tok' },
     { description: 'One of `token list`', command: '<%= config.bin %> token revoke 1f9a03c2d4b58e67' },
+    { description: 'When nobody uses it any more', command: '<%= config.bin %> token revoke t.tok --hint' },
     { description: 'All of them', command: '<%= config.bin %> token revoke --all' },
   ];
   static override args = { token: optionalPathArg('Token file, or id from `token list`.') };
   static override flags = {
     all: Flags.boolean({ summary: 'Every token of the store.' }),
+    hint: Flags.boolean({ summary: 'Let whoever uses a token finish first, and nobody else begin.' }),
     'token-store': tokenStoreFlag,
   };
 
@@ -29,6 +33,7 @@ export default class TokenRevoke extends BaseCommand {
     const { revokeTokens } = await import('../../../operations/token/revoke.js');
     const result = await revokeTokens(await this.host(), {
       all: flags.all,
+      hint: flags.hint,
       ...(args.token === undefined ? {} : { which: args.token }),
       ...(flags['token-store'] === undefined ? {} : { store: flags['token-store'] }),
     });

@@ -11,7 +11,8 @@ export default class TokenWrite extends BaseCommand {
     'The target is changed in place: a raw image or block device, or a VHD or VHDX (the top of its chain). Extents ' +
     'are shared where the storage can (XFS, Btrfs); otherwise the kernel copies, or bytes are read and written. All ' +
     'tokens are checked before anything is written: that they are genuine and alive, that this user may read the ' +
-    'data, and that it is what it was. A revocation does not stop a write that has begun. Where checksums came along ' +
+    'data, and that it is what it was. A write that has begun goes on when a token is revoked, unless --on-revoke abort ' +
+    'is given. Where checksums came along ' +
     '(`token read --checksum`), the target is read back and compared with them; the source is not.\n\n' +
     'Where hashes came along (`token read --hash`), --have names images to look for the data in: as clones of this ' +
     'moment if their storage allows, else each block is checked again while it is copied. Tokens whose data is all ' +
@@ -49,6 +50,11 @@ export default class TokenWrite extends BaseCommand {
       summary: 'Bytes per second to read or copy at most (50M); shared extents and zeros are free.',
       helpValue: '<size>',
     }),
+    'on-revoke': Flags.option({
+      options: ['finish', 'abort'] as const,
+      default: 'finish' as const,
+      summary: 'When a token is revoked meanwhile: write all, or stop within a second and leave a part.',
+    })(),
     'token-store': tokenStoreFlag,
     force: forceFlag('Write to an image that others in its folder depend on; they will not fit it any more.'),
     have: Flags.string({
@@ -78,6 +84,7 @@ export default class TokenWrite extends BaseCommand {
         dryRun: flags['dry-run'],
         signal: this.signal,
         verify: flags.verify,
+        onRevoke: flags['on-revoke'],
         onStage: (stage) => next(STAGES[stage]),
         ...(flags.have ? { have: flags.have } : {}),
         progress,
