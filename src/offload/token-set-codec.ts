@@ -222,11 +222,14 @@ class Reader {
   }
 }
 
+/** Whether bytes say that they are a token set. Nothing else begins so: a token begins with its type. */
+export function isTokenSet(bytes: Uint8Array): boolean {
+  return bytes.length >= MAGIC.length && Buffer.compare(bytes.subarray(0, MAGIC.length), MAGIC) === 0;
+}
+
 /** The header's counts, once they are known to be those of these bytes. */
 function readCounts(bytes: Uint8Array): Counts {
-  if (bytes.length < HEADER_BYTES || Buffer.compare(bytes.subarray(0, MAGIC.length), MAGIC) !== 0) {
-    throw malformed('it is none');
-  }
+  if (bytes.length < HEADER_BYTES || !isTokenSet(bytes)) throw malformed('it is none');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(8) !== VERSION) throw malformed(`it is of version ${view.getUint32(8)}`);
   const counts: Counts = {

@@ -63,7 +63,7 @@ export function select(
       ...range,
       offset: start - tokenOffset,
       length: stop - start,
-      tokenOffset: start - range.offset,
+      tokenOffset: start - range.offset + (range.tokenOffset ?? 0),
     });
   }
   return clipped;

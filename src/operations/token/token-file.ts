@@ -7,7 +7,7 @@
  * before it is used: ranges follow each other from 0 on, each within its token.
  *
  * The tokens of one file are a set: who does not look inside passes it on whole; who does may take tokens
- * out and order the ranges anew.
+ * out and order the ranges anew. A file may also be the bytes of a TokenSet: then it is all in one.
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { PendingFile } from '../../io/file-system.js';
@@ -15,7 +15,10 @@ import { fileExists, removeIfThere, writePrivateFile } from '../../io/private-fi
 import { isAuxiliary } from '../../offload/auxiliary/auxiliary-codec.js';
 import { TOKEN_BYTES, Token } from '../../offload/token.js';
 import { inspectToken, type TokenClaims } from '../../offload/token-codec.js';
+import { TokenSet } from '../../offload/token-set.js';
+import { isTokenSet } from '../../offload/token-set-codec.js';
 import type { Host } from '../host.js';
+import { rangesOfSet } from './set-ranges.js';
 
 /** Most tokens in one file: 32 MiB of them. */
 export const MAX_TOKENS = 65_536;
@@ -33,6 +36,8 @@ export interface TokenRange {
   /** Within what the whole file stands for; ranges follow each other. */
   offset: number;
   length: number;
+  /** Where the range begins within its token; 0 if absent. */
+  tokenOffset?: number;
 }
 
 export function sidecarPath(path: string): string {
@@ -127,10 +132,22 @@ async function readWhole(host: Host, path: string, limit: number): Promise<Uint8
 interface FileTokens {
   tokens: { token: Token; claims: TokenClaims }[];
   auxiliary: Token[];
+  /** Of a file that is a token set. */
+  set?: { whole: TokenSet; ranges: TokenRange[] };
+}
+
+/** The tokens of a set, each once. */
+function tokensOfSet(path: string, bytes: Uint8Array): FileTokens {
+  const whole = TokenSet.fromBytes(bytes);
+  const { ranges, auxiliary } = rangesOfSet(whole, path);
+  if (ranges.length === 0) throw malformed(path, 'it stands for nothing');
+  const tokens = new Map(ranges.map(({ token, claims }) => [token, { token, claims }]));
+  return { tokens: [...tokens.values()], auxiliary, set: { whole, ranges } };
 }
 
 async function readAll(host: Host, path: string): Promise<FileTokens> {
   const bytes = await readWhole(host, path, (1 + MAX_AUXILIARY) * MAX_TOKENS * TOKEN_BYTES);
+  if (isTokenSet(bytes)) return tokensOfSet(path, bytes);
   if (bytes.length === 0 || bytes.length % TOKEN_BYTES !== 0) {
     throw malformed(path, `it has ${bytes.length} bytes, but tokens have ${TOKEN_BYTES} each`);
   }
@@ -169,9 +186,10 @@ export async function readTokenFile(host: Host, path: string): Promise<TokenRang
 export async function readTokenSet(
   host: Host,
   path: string,
-): Promise<{ ranges: TokenRange[]; primaries: Token[]; auxiliary: Token[] }> {
-  const { tokens, auxiliary } = await readAll(host, path);
+): Promise<{ ranges: TokenRange[]; primaries: Token[]; auxiliary: Token[]; set?: TokenSet }> {
+  const { tokens, auxiliary, set } = await readAll(host, path);
   const primaries = tokens.map(({ token }) => token);
+  if (set) return { ranges: set.ranges, primaries, auxiliary, set: set.whole };
   return { ranges: await readRanges(host, path, tokens), primaries, auxiliary };
 }
 
