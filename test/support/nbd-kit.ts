@@ -3,7 +3,7 @@
  * anything.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import type { Timer } from '../../src/base/timer.js';
@@ -77,7 +77,7 @@ export async function nbdsh(script: string): Promise<string> {
   return result.stdout;
 }
 
-/** A peer server that is ended by `stop`. Resolves when its socket is there. */
+/** A peer server that is ended by `stop`. Resolves when it listens. */
 export async function peer(
   command: string,
   args: readonly string[],
@@ -86,11 +86,22 @@ export async function peer(
   const program = findTool(command) ?? command;
   const child: ChildProcess = spawn(program, args, { stdio: 'ignore' });
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  for (let tries = 0; tries < 500 && !existsSync(socket); tries++) await systemTimer.sleep(20);
+  for (let tries = 0; tries < 500 && !(await canConnect(socket)); tries++) await systemTimer.sleep(20);
   return async () => {
     child.kill('SIGTERM');
     await ended;
   };
+}
+
+function canConnect(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect(socketPath);
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
 }
 
 /** A socket that says whatever a test wants, and gathers the answers. */
