@@ -40,7 +40,7 @@ import {
 import { Bindings } from './token-bindings.js';
 import { CREATOR_ID_BYTES, creatorOf, decodeToken, type TokenFields, ZERO_TOKEN } from './token-codec.js';
 import { type Afterwards, TokenEndings } from './token-endings.js';
-import { assertUnchanged } from './token-fingerprint.js';
+import { assertStillUnchanged } from './token-fingerprint.js';
 import { type BindOptions, type PutRecord, TokenMaker } from './token-maker.js';
 import { ended, invalid, refusalReason } from './token-refusal.js';
 import { LEASE, TokenRenewal } from './token-renewal.js';
@@ -255,7 +255,7 @@ export class TokenManager {
    */
   async verifyUnchanged(token: Token): Promise<void> {
     const binding = this.#verified.get(token);
-    if (binding && binding.pins > 0) assertUnchanged(binding, this.#process?.system);
+    if (binding && binding.pins > 0) await assertStillUnchanged(binding, this.#process?.system, this.#store);
     else await this.resolve(token);
   }
 
@@ -388,7 +388,7 @@ export class TokenManager {
       if (record.owner && binding.origin === 'bound elsewhere') await this.#assertOwnerThere(binding);
       if (record.leaving || now > lifeEnd(binding)) await this.#assertAlive(binding, now);
     }
-    assertUnchanged(binding, this.#process?.system);
+    await assertStillUnchanged(binding, this.#process?.system, this.#store);
     return binding;
   }
 

@@ -8,7 +8,7 @@
 import { fileURLToPath } from 'node:url';
 import { VhdkitError } from '../../base/errors.js';
 import type { RandomSource } from '../../base/random.js';
-import { credentialsFile, userStateFolder } from '../../io/private-folder.js';
+import { credentialsFile, readStart, userStateFolder } from '../../io/private-folder.js';
 import type { TokenStore } from './token-store.js';
 
 export interface OpenStoreOptions {
@@ -22,6 +22,12 @@ const BUCKET = /^[A-Za-z0-9_-]{1,64}$/;
 /** The folder of the store that is used when none is named. */
 export function defaultTokenFolder(): string {
   return `${userStateFolder()}/tokens`;
+}
+
+/** Is there a store where `openTokenStore` without a location would look? Makes nothing. */
+export async function defaultTokenStoreExists(): Promise<boolean> {
+  const start = await readStart(`${defaultTokenFolder()}/data.mdb`, 1).catch(() => undefined);
+  return start !== undefined && start.size > 0;
 }
 
 /**
