@@ -129,7 +129,7 @@ export type DecodedAuxiliary =
   | { kind: 'unknown' }
   | { kind: 'known'; fields: AuxiliaryFields }
   /** `forged`: altered. `foreign`: of another store (checksums). `malformed`: makes no sense. */
-  | { kind: 'refused'; auxiliary: AuxiliaryKind; reason: 'forged' | 'foreign' | 'malformed' };
+  | { kind: 'refused'; auxiliary: AuxiliaryKind | 'unknown'; reason: 'forged' | 'foreign' | 'malformed' };
 
 /** Whether the bytes are an auxiliary token, of whatever kind, sound or not. */
 export function isAuxiliary(token: Token): boolean {
@@ -149,7 +149,7 @@ export function decodeAuxiliary(token: Token, key: Uint8Array | undefined): Deco
   const view = new DataView(bytes.buffer);
   const type = view.getUint32(0);
   const kind = (['checksum', 'hash'] as const).find((name) => ROD_TYPE[name] === type);
-  if (!kind) return { kind: 'unknown' };
+  if (!kind) return unknown(bytes, key);
   if (kind === 'checksum' && !key) return { kind: 'refused', auxiliary: kind, reason: 'foreign' };
   const expected = proof(kind, bytes, key ?? new Uint8Array(0));
   if (!timingSafeEqual(expected, bytes.subarray(CHECKSUM_AT))) {
@@ -158,6 +158,15 @@ export function decodeAuxiliary(token: Token, key: Uint8Array | undefined): Deco
   }
   const fields = fieldsOf(kind, bytes, view);
   return fields ? { kind: 'known', fields } : { kind: 'refused', auxiliary: kind, reason: 'malformed' };
+}
+
+/** Of kinds to come it is known that they end as these do: one that names our store was damaged, or is genuine. */
+function unknown(bytes: Uint8Array, key: Uint8Array | undefined): DecodedAuxiliary {
+  const ends = (kind: AuxiliaryKind, by: Uint8Array): boolean =>
+    timingSafeEqual(proof(kind, bytes, by), bytes.subarray(CHECKSUM_AT));
+  const ours = key !== undefined && namesCreator(bytes, key);
+  if (!ours || ends('checksum', key) || ends('hash', key)) return { kind: 'unknown' };
+  return { kind: 'refused', auxiliary: 'unknown', reason: 'forged' };
 }
 
 function namesCreator(bytes: Uint8Array, key: Uint8Array): boolean {
@@ -171,7 +180,8 @@ function fieldsOf(kind: AuxiliaryKind, bytes: Uint8Array, view: DataView): Auxil
   const phase = toSafeNumber(view.getBigUint64(PHASE_AT));
   const placeOffset = toSafeNumber(view.getBigUint64(PLACE_OFFSET_AT));
   const blockSize = view.getUint32(BLOCK_SIZE_AT);
-  if (!length || phase === undefined || placeOffset === undefined) return undefined;
+  if (view.getBigUint64(BYTE_COUNT_AT) !== 0n || !length || phase === undefined || placeOffset === undefined)
+    return undefined;
   const [smallest, largest] =
     kind === 'hash' ? [SMALLEST_HASH_BLOCK, LARGEST_HASH_BLOCK] : [CHECKSUM_CHUNK, CHECKSUM_CHUNK];
   if (!isPowerOfTwo(blockSize) || blockSize < smallest || blockSize > largest) return undefined;

@@ -49,7 +49,7 @@ export class AuxiliarySet {
   }
 
   has(kind: AuxiliaryKind): boolean {
-    if (this.#refused.some(({ auxiliary }) => auxiliary === kind)) return true;
+    if (this.#refusedOf(kind)) return true;
     return [...this.#known.values()].some((fields) => fields.kind === kind);
   }
 
@@ -58,7 +58,7 @@ export class AuxiliarySet {
    * @throws TOKEN_INVALID (`forged`, `foreign`, `malformed`) when any token of this kind is not genuine
    */
   async assertGenuine(kind: AuxiliaryKind, store: TokenStore): Promise<void> {
-    const bad = this.#refused.find(({ auxiliary }) => auxiliary === kind);
+    const bad = this.#refusedOf(kind);
     if (!bad) return;
     await store.countRefusal(bad.reason).catch(() => undefined);
     const { message, context } = invalid(bad.reason);
@@ -71,6 +71,11 @@ export class AuxiliarySet {
           ? 'Nothing was written. Read the tokens anew, or write without checksums (--no-verify).'
           : 'Nothing was written. Read the tokens anew, or write without --have.',
     });
+  }
+
+  /** One whose kind was damaged may have been of any. */
+  #refusedOf(kind: AuxiliaryKind): Refused | undefined {
+    return this.#refused.find(({ auxiliary }) => auxiliary === kind || auxiliary === 'unknown');
   }
 
   /** What goes with a token. */
