@@ -72,6 +72,14 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
+/** Removes a folder if it is there and nothing is in it. @throws PERMISSION_DENIED, IO_FAILED */
+export async function removeEmptyFolder(folder: string): Promise<void> {
+  await fs.rmdir(folder).catch((error: unknown) => {
+    if (['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) return;
+    throw fromSystemError(error, 'remove folder', { path: folder });
+  });
+}
+
 /** Makes an empty file of mode 0600 unless there is one. @throws PERMISSION_DENIED, NO_SPACE, IO_FAILED */
 export async function makePrivateFile(path: string): Promise<void> {
   try {

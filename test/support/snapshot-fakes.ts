@@ -9,8 +9,7 @@ import type { BlockDevice, DeviceExtent } from '../../src/block/block-device.js'
 import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../src/block/write-once-device.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
-import { SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
-import type { FailurePolicy } from '../../src/layers/snapshot/keeper.js';
+import { type FailurePolicy, SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
 import { SnapshotVolume } from '../../src/layers/snapshot/snapshot-volume.js';
 import { CopyAndWriter } from '../../src/offload/copy-and-write.js';
 
@@ -198,7 +197,6 @@ export function fakeVolume(
     chunkSize,
     layers: [],
     copier,
-    policy,
     recordBroken: async (layer) => {
       broken.push(layer.name);
     },
@@ -211,7 +209,7 @@ export function fakeVolume(
     broken,
     snapshot(name, options = {}) {
       const device = new FakeWriteOnce(name, content.length, chunkSize, { delay, ...options });
-      const layer = new SnapshotLayer(name, name, device);
+      const layer = new SnapshotLayer({ id: name, name, policy }, device);
       volume.addSnapshot(layer);
       return layer;
     },

@@ -87,7 +87,7 @@ const SIBLINGS: readonly {
     folder: 'src/layers',
     nested: true,
     shared: [],
-    knownBy: ['src/layers/registry.ts', 'src/layers/compose.ts'],
+    knownBy: ['src/layers/registry.ts', 'src/layers/compose.ts', 'src/layers/snapshots.ts'],
   },
 ];
 

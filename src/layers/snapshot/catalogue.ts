@@ -30,19 +30,34 @@ export interface Geometry {
  */
 export type LayerState = 'intact' | 'broken' | 'deleting';
 
+/** What happens to a write whose old content can't be kept for a snapshot. */
+export type FailurePolicy = 'fail-writes' | 'break-snapshot';
+
+export interface SnapshotLayerOptions {
+  id: string;
+  name: string;
+  policy?: FailurePolicy;
+  state?: LayerState;
+}
+
 export class SnapshotLayer {
   readonly id: string;
   readonly name: string;
   readonly device: WriteOnceDevice;
   readonly seals: SealQueue;
+  readonly policy: FailurePolicy;
   state: LayerState;
   /** While it is being recorded that it is broken. */
   breaking: Promise<void> | undefined;
 
-  constructor(id: string, name: string, device: WriteOnceDevice, state: LayerState = 'intact') {
+  constructor(
+    { id, name, policy = 'fail-writes', state = 'intact' }: SnapshotLayerOptions,
+    device: WriteOnceDevice,
+  ) {
     this.id = id;
     this.name = name;
     this.device = device;
+    this.policy = policy;
     this.state = state;
     this.seals = new SealQueue(device);
   }

@@ -15,9 +15,6 @@ import { type CopyAndWriter, CopyFailure } from '../../offload/copy-and-write.js
 import { runLimited } from '../../offload/run-limited.js';
 import type { Catalogue, Epoch, Geometry, SnapshotLayer } from './catalogue.js';
 
-/** What happens to a write whose old content can't be kept. */
-export type FailurePolicy = 'fail-writes' | 'break-snapshot';
-
 /** A write into one chunk, to go with keeping it. */
 export interface Overwrite {
   bytes: Uint8Array;
@@ -31,7 +28,6 @@ export interface KeeperParts {
   geometry: Geometry;
   catalogue: Catalogue;
   copier: CopyAndWriter;
-  policy: FailurePolicy;
   /** Records durably that a layer is broken. */
   recordBroken(layer: SnapshotLayer, cause: unknown): Promise<void>;
 }
@@ -153,8 +149,8 @@ export class Keeper {
 
   /** @throws what says that the write can't be carried out */
   async #giveUp(layer: SnapshotLayer, chunk: number, cause: unknown): Promise<void> {
-    const { policy, recordBroken } = this.#parts;
-    if (policy === 'fail-writes') throw this.#cannotKeep(layer, chunk, cause);
+    const { recordBroken } = this.#parts;
+    if (layer.policy === 'fail-writes') throw this.#cannotKeep(layer, chunk, cause);
     if (layer.state !== 'intact') return;
     layer.breaking ??= recordBroken(layer, cause);
     try {

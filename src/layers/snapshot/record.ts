@@ -10,7 +10,7 @@
 import { isPowerOfTwo } from '../../base/bytes.js';
 import { crc32c } from '../../base/crc32c.js';
 import { VhdkitError } from '../../base/errors.js';
-import type { LayerState } from './catalogue.js';
+import type { FailurePolicy, LayerState } from './catalogue.js';
 
 const FORMAT = 'vhdkit-snapshots';
 const VERSION = 1;
@@ -32,6 +32,7 @@ export interface SnapshotEntry {
   /** Its path: absolute, or a name within the folder. */
   device: string;
   state: LayerState;
+  policy: FailurePolicy;
   reason?: BreakReason;
 }
 
@@ -83,13 +84,14 @@ function ordered(record: SnapshotRecord): object {
     imageId,
     imageSize,
     chunkSize,
-    snapshots: snapshots.map(({ id, name, created, kind, device, state, reason }) => ({
+    snapshots: snapshots.map(({ id, name, created, kind, device, state, policy, reason }) => ({
       id,
       name,
       created,
       kind,
       device,
       state,
+      policy,
       reason,
     })),
     stamp: stamp && { size: stamp.size, mtime: stamp.mtime },
@@ -126,15 +128,17 @@ function isCount(value: unknown): value is number {
 }
 
 const STATES: readonly unknown[] = ['intact', 'broken', 'deleting'];
+const POLICIES: readonly unknown[] = ['fail-writes', 'break-snapshot'];
 const REASONS: readonly unknown[] = [undefined, 'copy-failed', 'image-changed'];
 
 function isEntry(value: unknown): value is SnapshotEntry & Fields {
   if (!isFields(value)) return false;
-  const { id, name, created, kind, device, state, reason } = value;
+  const { id, name, created, kind, device, state, policy, reason } = value;
   return (
     [id, name, kind, device].every(isText) &&
     isCount(created) &&
     STATES.includes(state) &&
+    POLICIES.includes(policy) &&
     REASONS.includes(reason)
   );
 }

@@ -15,9 +15,8 @@ import { randomGuid } from '../../base/random.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
-import { SnapshotLayer } from './catalogue.js';
-import { assertIntact } from './chunk-reader.js';
-import type { FailurePolicy } from './keeper.js';
+import { type FailurePolicy, SnapshotLayer } from './catalogue.js';
+import { assertIntact, type Run } from './chunk-reader.js';
 import { moveDown } from './move-down.js';
 import { assertSnapshotName } from './names.js';
 import { MAX_SNAPSHOTS, type SnapshotEntry } from './record.js';
@@ -37,7 +36,6 @@ export interface SnapshotSetParts {
   file: RandomAccessFile;
   store: SnapshotStore;
   copier: CopyAndWriter;
-  policy: FailurePolicy;
   /** False: nothing is going to be changed, neither disk nor snapshots. */
   writable: boolean;
 }
@@ -48,6 +46,8 @@ export interface NewSnapshot {
   kind: string;
   /** Where the device is to be, or is (empty); default: in the folder. Absolute. */
   device?: string;
+  /** Default: writes fail. */
+  policy?: FailurePolicy;
   /** Bytes; those of the other snapshots, if there are any. */
   chunkSize?: number;
 }
@@ -58,10 +58,12 @@ export class SnapshotSet {
   readonly #parts: SnapshotSetParts;
   #queue: Promise<unknown> = Promise.resolve();
   #settled: SettledFile | undefined;
+  /** Devices of snapshots that are deleted, but still read from by somebody. */
+  readonly #closing = new Set<string>();
   #isClosed = false;
 
   private constructor(parts: SnapshotSetParts, layers: readonly SnapshotLayer[]) {
-    const { primary, file, store, copier, policy } = parts;
+    const { primary, file, store, copier } = parts;
     this.#parts = parts;
     this.store = store;
     this.volume = new SnapshotVolume({
@@ -70,7 +72,6 @@ export class SnapshotSet {
       chunkSize: store.record.chunkSize,
       layers,
       copier,
-      policy,
       recordBroken: (layer) => store.recordBroken(layer.id),
       beforeFirstChange: () => store.markOpen(),
     });
@@ -92,7 +93,7 @@ export class SnapshotSet {
           ...shape,
           writable,
         });
-        layers.push(new SnapshotLayer(entry.id, entry.name, device, entry.state));
+        layers.push(new SnapshotLayer(entry, device));
       }
       const set = new SnapshotSet(parts, layers);
       await set.#resume();
@@ -116,12 +117,27 @@ export class SnapshotSet {
     return this.#exclusively(() => this.#create(options));
   }
 
+  /** What `create` would record, judged as far as that goes without doing it. @throws INVALID_ARGUMENT, ALREADY_EXISTS, IN_USE */
+  foresee({ name, kind, device, policy = 'fail-writes' }: NewSnapshot): SnapshotEntry {
+    assertSnapshotName(name);
+    this.#assertNoRestore();
+    this.#assertRoom(name);
+    const id = '00000000-0000-0000-0000-000000000000';
+    const created = this.store.access.clock.now();
+    return { id, name, created, kind, device: device ?? `${id}.${kind}`, state: 'intact', policy };
+  }
+
   /**
    * Deletes a snapshot; what the next older one needs of it is moved there first. Can be repeated when it failed.
    * @throws NOT_FOUND, IN_USE (a restore), NO_SPACE, CANCELLED, IO_FAILED
    */
-  delete(name: string, options: SweepOptions = {}): Promise<void> {
-    return this.#exclusively(() => this.#delete(name, options));
+  async delete(name: string, options: SweepOptions = {}): Promise<void> {
+    const deleted = await this.#exclusively(() => this.#delete(name, options));
+    // Whoever reads from it may take long: that is no reason to keep other changes waiting.
+    await this.volume.catalogue.quiet();
+    await deleted.layer?.device.close();
+    this.#closing.delete(deleted.device);
+    await this.#exclusively(() => this.removeLeftovers());
   }
 
   /**
@@ -139,18 +155,29 @@ export class SnapshotSet {
     return this.#exclusively(() => this.#sweep(options));
   }
 
+  /**
+   * Where a range of a snapshot is: in files of devices, which stay as they are, or (no place) in the image, which
+   * may be overwritten. The files stay open as long as the snapshots are not deleted.
+   */
+  async locate(name: string, offset: number, length: number): Promise<Run[]> {
+    const layer = this.#intactLayer(name);
+    const { catalogue, reader } = this.volume;
+    return catalogue.reading((layers) => reader.runs(layers, layer, offset, length));
+  }
+
   /** Runs of what changed on the disk since the snapshot, in chunks. */
   async changes(
     name: string,
     offset: number,
     length: number,
   ): Promise<{ length: number; changed: boolean }[]> {
-    const layer = this.#intactLayer(name);
-    const { catalogue, reader } = this.volume;
-    return catalogue.reading(async (layers) => {
-      const runs = await reader.runs(layers, layer, offset, length);
-      return runs.map((run) => ({ length: run.length, changed: run.place !== undefined }));
-    });
+    const runs = await this.locate(name, offset, length);
+    return runs.map((run) => ({ length: run.length, changed: run.place !== undefined }));
+  }
+
+  /** Runs something long that reads from files of `locate`: they stay open until it ends. */
+  holding<T>(work: () => Promise<T>): Promise<T> {
+    return this.volume.catalogue.reading(work);
   }
 
   /** Waits for what is under way, flushes, records how the image is left, and gives everything back. */
@@ -162,6 +189,7 @@ export class SnapshotSet {
     await this.#queue;
     try {
       await volume.catalogue.settled();
+      await volume.catalogue.quiet();
       if (writable) {
         await volume.flush();
         if (store.record.open) await store.markClosed(stampOf(file));
@@ -211,7 +239,8 @@ export class SnapshotSet {
     });
   }
 
-  async #create({ name, kind, device, chunkSize }: NewSnapshot): Promise<SnapshotEntry> {
+  async #create(options: NewSnapshot): Promise<SnapshotEntry> {
+    const { name, kind, device, chunkSize, policy = 'fail-writes' } = options;
     assertSnapshotName(name);
     this.#assertNoRestore();
     if (chunkSize !== undefined) await this.#useChunkSize(chunkSize);
@@ -234,8 +263,9 @@ export class SnapshotSet {
         kind: opened.kind,
         device: device ?? inFolder,
         state: 'intact',
+        policy,
       };
-      const layer = new SnapshotLayer(id, name, opened);
+      const layer = new SnapshotLayer(entry, opened);
       try {
         await this.#publish(entry, layer);
       } catch (error) {
@@ -300,7 +330,11 @@ export class SnapshotSet {
       });
   }
 
-  async #delete(name: string, options: SweepOptions): Promise<void> {
+  /** Answers the layer that is closed when nobody reads from it any more. */
+  async #delete(
+    name: string,
+    options: SweepOptions,
+  ): Promise<{ device: string; layer: SnapshotLayer | undefined }> {
     this.#assertNoRestore();
     const { store, volume } = this;
     const entry = this.#entryNamed(name);
@@ -313,23 +347,20 @@ export class SnapshotSet {
       await volume.catalogue.settled();
       await moveDown({ layer, volume, copier: this.#parts.copier, ...options });
     }
+    this.#closing.add(entry.device);
     await store.update((record) => {
       record.snapshots = record.snapshots.filter(({ id }) => id !== entry.id);
       record.leftovers.push(entry.device);
     });
-    if (layer) {
-      volume.catalogue.remove(layer);
-      await volume.catalogue.quiet();
-      await layer.device.close();
-    }
+    if (layer) volume.catalogue.remove(layer);
     await store.removeMark(entry.id);
-    await this.removeLeftovers();
+    return { device: entry.device, layer };
   }
 
   /** Removes devices that nobody needs any more, also those that an interrupted run left. */
   async removeLeftovers(): Promise<void> {
     const { store } = this;
-    const { leftovers } = store.record;
+    const leftovers = store.record.leftovers.filter((device) => !this.#closing.has(device));
     if (leftovers.length === 0) return;
     for (const device of leftovers) {
       // A device of the system is no file of ours to remove.

@@ -21,7 +21,7 @@ import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
 import { Catalogue, type Epoch, type Geometry, type SnapshotLayer } from './catalogue.js';
 import { ChunkReader } from './chunk-reader.js';
-import { type FailurePolicy, Keeper } from './keeper.js';
+import { Keeper } from './keeper.js';
 import { RestoreRun, type SettledChunks } from './restore-run.js';
 
 export interface SnapshotVolumeParts {
@@ -34,7 +34,6 @@ export interface SnapshotVolumeParts {
   /** Oldest first. */
   layers: readonly SnapshotLayer[];
   copier: CopyAndWriter;
-  policy: FailurePolicy;
   /** Records durably that a layer is broken. */
   recordBroken(layer: SnapshotLayer, cause: unknown): Promise<void>;
   /** Called and awaited before the first change. */
@@ -61,7 +60,7 @@ export class SnapshotVolume implements BlockDevice {
   #isOpen = false;
 
   constructor(parts: SnapshotVolumeParts) {
-    const { primary, chunkSize, file, copier, policy } = parts;
+    const { primary, chunkSize, file, copier } = parts;
     this.#parts = parts;
     this.#primary = primary;
     this.label = primary.label;
@@ -75,7 +74,7 @@ export class SnapshotVolume implements BlockDevice {
     this.#geometry = geometry;
     this.reader = new ChunkReader({ primary, geometry, catalogue });
     const recordBroken = (layer: SnapshotLayer, cause: unknown) => parts.recordBroken(layer, cause);
-    this.#keeper = new Keeper({ file, geometry, catalogue, copier, policy, recordBroken });
+    this.#keeper = new Keeper({ file, geometry, catalogue, copier, recordBroken });
     if (primary.readNow)
       this.readNow = (buffer, offset) =>
         this.#restore === undefined && primary.readNow?.(buffer, offset) === true;

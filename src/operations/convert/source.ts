@@ -21,6 +21,7 @@ import type { ConvertOptions } from './types.js';
 /** @throws what opening a chain throws; NO_SPACE (the spool is full), UNSUPPORTED, INVALID_ARGUMENT, CANCELLED */
 export async function openSource(host: Host, options: ConvertOptions): Promise<Chain> {
   const { input, from } = options;
+  if (options.openSource) return options.openSource();
   if (!input) {
     const { fileSystem } = host;
     const files = options.snapshotSource ? snapshotFileSystem(fileSystem) : fileSystem;

@@ -54,6 +54,8 @@ export interface ConvertOptions {
   resume?: boolean;
   /** What of the source is to be in the target: a chain over the same images that shows less. */
   shown?: (source: Chain) => Chain;
+  /** Opens the source in another way than by its name. */
+  openSource?: () => Promise<Chain>;
   /** Convert the source as it is at this moment, from extent-sharing clones of its files. */
   snapshotSource?: boolean;
   /** Milliseconds between checkpoints; for tests. */

@@ -1,0 +1,44 @@
+/**
+ * Snapshots as results tell them.
+ */
+import type { SnapshotEntry, SnapshotSet, SnapshotStore } from '../../layers/snapshots.js';
+import type { SnapshotFacts } from './types.js';
+
+/** What a device takes of its storage: asked of an open set where there is one, else of the file. */
+async function allocatedBytes(
+  store: SnapshotStore,
+  entry: SnapshotEntry,
+  set: SnapshotSet | undefined,
+): Promise<number | null> {
+  const layer = set?.volume.catalogue.layers.find(({ id }) => id === entry.id);
+  if (layer) return layer.device.allocatedBytes();
+  try {
+    const file = await store.access.fileSystem.open(store.devicePath(entry.device));
+    try {
+      return await file.allocatedBytes();
+    } finally {
+      await file.close();
+    }
+  } catch {
+    // The list is for looking at what is wrong, too.
+    return null;
+  }
+}
+
+export async function factsOf(
+  store: SnapshotStore,
+  entry: SnapshotEntry,
+  set?: SnapshotSet,
+): Promise<SnapshotFacts> {
+  const { name, id, created, kind, state, reason } = entry;
+  return {
+    name,
+    id,
+    created,
+    state,
+    reason: reason ?? null,
+    kind,
+    device: store.devicePath(entry.device),
+    allocatedBytes: await allocatedBytes(store, entry, set),
+  };
+}

@@ -1,0 +1,38 @@
+/**
+ * `snapshot list`: what is recorded of an image's snapshots, and whether they are of use. Looks, changes nothing.
+ */
+import { stateOf } from '../../layers/snapshots.js';
+import type { Host } from '../host.js';
+import { findStore, folderOf } from './access.js';
+import { factsOf } from './facts.js';
+import type { SnapshotChoice } from './open-set.js';
+import type { SnapshotListResult } from './types.js';
+
+/** @throws NOT_FOUND, SNAPSHOT_RECORD_INVALID, INVALID_ARGUMENT, PERMISSION_DENIED, IO_FAILED */
+export async function listSnapshots(host: Host, options: SnapshotChoice): Promise<SnapshotListResult> {
+  const { path } = options;
+  const file = await host.fileSystem.open(path);
+  try {
+    const folder = await folderOf(host, path, options.folder);
+    const store = await findStore(host, path, folder);
+    const none = { path, folder, virtualSize: file.size(), chunkSize: null, restoring: null };
+    if (!store) return { ...none, image: 'unchanged', snapshots: [] };
+    const inUse = (await host.fileSystem.holder(path)) !== undefined;
+    const image = inUse ? 'in-use' : stateOf(store, file);
+    if (image === 'changed') await store.giveUpAll(file.size(), false);
+    const { chunkSize, restoring } = store.record;
+    const snapshots = [];
+    for (const entry of store.record.snapshots) snapshots.push(await factsOf(store, entry));
+    const target = restoring === undefined ? undefined : store.entry(restoring);
+    return { ...none, chunkSize, image, restoring: target?.name ?? null, snapshots };
+  } finally {
+    await file.close();
+  }
+}
+
+/** How many snapshots an image has that are of use; undefined where it has none at all, or none can be told. */
+export async function countSnapshots(host: Host, path: string): Promise<number | undefined> {
+  const store = await findStore(host, path).catch(() => undefined);
+  const { length } = store?.record.snapshots ?? [];
+  return length === 0 ? undefined : length;
+}
