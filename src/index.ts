@@ -94,6 +94,7 @@ export { type ResizeOptions, type ResizeResult, resize } from './operations/resi
 export { openTokenBytes, type TokenBytes, type TokenCatOptions } from './operations/token/cat.js';
 export { readToken, type TokenReadOptions, type TokenReadResult } from './operations/token/read.js';
 export { revokeTokens, type TokenRevokeOptions, type TokenRevokeResult } from './operations/token/revoke.js';
+export { loadTokenSet, saveTokenSet } from './operations/token/set-file.js';
 export {
   listTokens,
   showTokens,
