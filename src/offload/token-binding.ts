@@ -31,6 +31,10 @@ export interface Binding {
   pins: number;
   /** Those of them that the store is told of. */
   leases: number;
+  /** `usedUntil` as it was last written here. */
+  ownUntil: number;
+  /** `usedUntil` as somebody else wrote it last. */
+  othersUntil: number;
   /** Whether the manager still has it; one that it gave up is looked at anew. */
   known: boolean;
   /** `lastUsed` when it was queued for being given up. */
@@ -56,6 +60,8 @@ export function makeBinding(
     stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
     pins: 0,
     leases: 0,
+    ownUntil: 0,
+    othersUntil: record.usedUntil ?? 0,
     known: false,
     queued: lastUsed,
   };

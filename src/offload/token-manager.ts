@@ -29,7 +29,7 @@ import type { PersistentData } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
 import { storeError } from './store/store-errors.js';
 import type { TokenStore } from './store/token-store.js';
-import type { Token } from './token.js';
+import type { Token, TokenMode } from './token.js';
 import {
   type Binding,
   type BindingOrigin,
@@ -145,21 +145,39 @@ export class TokenManager {
     ranges: readonly ByteRange[],
     options: BindOptions,
   ): Promise<BoundToken[]> {
-    const { mode, together = new Set<string>() } = options;
+    const { mode } = options;
     if (mode === 'zero') return ranges.map((range) => ({ token: ZERO_TOKEN, ...range }));
+    const bound: BoundToken[] = [];
+    try {
+      for await (const one of this.#bindData(file, ranges, mode, options)) bound.push(one);
+      return bound;
+    } catch (error) {
+      // All or none. The error says what is wrong; what can't be taken back now expires.
+      for (const { token } of bound) await this.revoke(token).catch(() => undefined);
+      const isLimit = isVhdkitError(error) && error.code === 'TOKEN_LIMIT';
+      throw isLimit ? await this.#counted(error) : error;
+    }
+  }
+
+  async *#bindData(
+    file: RandomAccessFile,
+    ranges: readonly ByteRange[],
+    mode: Exclude<TokenMode, 'zero'>,
+    options: BindOptions,
+  ): AsyncGenerator<BoundToken> {
+    const { together = new Set<string>() } = options;
     if (mode === 'persistent') {
       const records = await this.#maker.persistent(file, ranges, { ...options, together });
-      return records.map((record) => this.#handOut(file, record, options));
+      for (const record of records) yield this.#handOut(file, record, options);
+      return;
     }
-    const bound: BoundToken[] = [];
     for (const range of ranges) {
       // Taken before the size: a change in between is noticed.
       const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
       const record = this.#maker.record(file, range, mode, options);
       if (fingerprint) record.fingerprint = fingerprint;
-      bound.push(await this.#bindOne(file, await this.#maker.put(record, together), options));
+      yield await this.#bindOne(file, await this.#maker.put(record, together), options);
     }
-    return bound;
   }
 
   async #bindOne(file: RandomAccessFile, put: PutRecord, options: BindOptions): Promise<BoundToken> {
@@ -270,6 +288,13 @@ export class TokenManager {
         await this.#renewal.renew(binding, now, false).catch(() => undefined);
     }
     await this.#closeBound.renew(now).catch(() => undefined);
+  }
+
+  /** Tells the store of the uses that have ended (`begin`), so that others need not wait. Never fails. */
+  async giveBackUses(): Promise<void> {
+    const now = this.#clock.now();
+    for (const binding of this.#bindings.values())
+      if (binding.ownUntil > 0) await this.#renewal.giveBack(binding, now).catch(() => undefined);
   }
 
   /**

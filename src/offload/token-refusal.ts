@@ -14,7 +14,7 @@ import type { TokenState } from './token-standing.js';
  * `unknown`: nothing is bound to it (any more). `revoked`, `expired`: its life is over. `evicted`: it made room for
  * others. `closed`: it lived only while its source was held open, or its owner's process ran. `changed`: what it
  * stands for is not what it was. `lost`: the kept data is gone. `forbidden`: the system does not let this
- * user read the data. `bound elsewhere`: only the process that bound it can use it.
+ * user read the data. `limit`: there is no room for a new one. `bound elsewhere`: only the process that bound it can use it.
  */
 export type RefusalReason =
   | 'malformed'
@@ -28,9 +28,10 @@ export type RefusalReason =
   | 'changed'
   | 'lost'
   | 'forbidden'
+  | 'limit'
   | 'bound elsewhere';
 
-type InvalidReason = Exclude<RefusalReason, 'expired' | 'changed' | 'forbidden'>;
+type InvalidReason = Exclude<RefusalReason, 'expired' | 'changed' | 'forbidden' | 'limit'>;
 
 const INVALID_TEXT: Record<InvalidReason, string> = {
   malformed: 'it is not a token, or it was damaged',
@@ -96,6 +97,7 @@ const REASON_OF_CODE: Partial<Record<ErrorCode, RefusalReason>> = {
   TOKEN_EXPIRED: 'expired',
   SOURCE_CHANGED: 'changed',
   PERMISSION_DENIED: 'forbidden',
+  TOKEN_LIMIT: 'limit',
 };
 
 /** The reason that an error stands for; undefined for errors that refuse no token. */

@@ -35,10 +35,12 @@ export class TokenRenewal {
     binding.stored = now;
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const { record } = binding;
-      const lease = binding.leases > 0 ? { usedUntil: Math.max(now + LEASE, record.usedUntil ?? 0) } : {};
+      const usedUntil = Math.max(now + LEASE, record.usedUntil ?? 0);
+      const lease: { usedUntil?: number } = binding.leases > 0 ? { usedUntil } : {};
       const updated = { ...record, lastUsed: Math.max(now, record.lastUsed), ...lease };
       const revision = await this.#store.update(updated, binding.revision);
       if (revision !== undefined) {
+        if (lease.usedUntil !== undefined) binding.ownUntil = lease.usedUntil;
         binding.revision = revision;
         binding.record = updated;
         return;
@@ -47,6 +49,21 @@ export class TokenRenewal {
       const state = stateOf(binding.record, now);
       if (state !== 'valid' && (fresh || binding.record.revoked)) throw ended(binding.record, state, now);
     }
+  }
+
+  /**
+   * Tells the store that a use has ended, unless others use the token too or somebody changed it meanwhile: then
+   * it is believed to go on for a few seconds more.
+   */
+  async giveBack(binding: Binding, now: number): Promise<void> {
+    const { record, ownUntil, othersUntil, revision } = binding;
+    if (binding.leases > 0 || record.revoked || ownUntil < now || record.usedUntil !== ownUntil) return;
+    binding.ownUntil = 0;
+    const updated = { ...record, usedUntil: Math.max(othersUntil, now - 1) };
+    const next = await this.#store.update(updated, revision);
+    if (next === undefined) return;
+    binding.record = updated;
+    binding.revision = next;
   }
 
   /**
@@ -73,6 +90,8 @@ export class TokenRenewal {
   async #look(binding: Binding): Promise<boolean> {
     const stored = await this.#store.get(binding.record.id);
     if (!stored) return false;
+    const { usedUntil = 0 } = stored.record;
+    if (usedUntil !== binding.ownUntil) binding.othersUntil = usedUntil;
     binding.record = stored.record;
     binding.revision = stored.revision;
     return true;

@@ -144,8 +144,8 @@ export function renderTokenShow(result: TokenShowResult, style: Style): string[]
 export function renderTokenList(result: TokenListResult, style: Style): string[] {
   const { tokens, limits, keptBytes, refusals } = result;
   const lines = tokens.map((token) => {
-    const { id, mode, state, length, source, due } = token;
-    const until = state === 'valid' ? ` until ${timeText(due)}` : '';
+    const { id, mode, state, length, source, due, owner } = token;
+    const until = state === 'valid' && !owner ? ` until ${timeText(due)}` : '';
     const what = `${style.bold(id)} ${mode}, ${sizeText(length)} of ${printable(source)}`;
     return `${what}: ${stateText(state, style)}${until}${remarks(token)}`;
   });
@@ -175,7 +175,7 @@ export function renderTokenLimits({ tokens, keptBytes, memory }: ShownLimits, st
       'kept',
       `${sizeText(keptBytes.used)} of ${keptBytes.limit === null ? 'any size' : sizeText(keptBytes.limit)}`,
     ],
-    ['memory', `${memory.limit === null ? '32 MiB, not set' : sizeText(memory.limit)} for each process`],
+    ['memory', `${memory.limit === null ? '32 MiB (not set)' : sizeText(memory.limit)} for each process`],
   ];
   return [style.bold('Limits of the token store'), ...fieldLines(fields, style)];
 }

@@ -60,6 +60,7 @@ export async function openTokens(host: Host, choice: StoreChoice): Promise<OpenT
       async close() {
         try {
           await manager.closeFile().catch(() => undefined);
+          await manager.giveBackUses();
           // Sweeping is a favour to others: what was done does not depend on it.
           await manager.reap(REMEMBER).catch(() => undefined);
         } finally {
