@@ -1,8 +1,8 @@
 /**
  * Which bytes of a file changed: a set of ranges that takes little memory whatever happens.
  *
- * Invariant: covers at least what was added. What it holds beyond a number of ranges is rounded outwards, in
- * ever larger steps, so it never has many.
+ * Invariant: covers at least what was added. Beyond a number of ranges the smallest gaps between them are taken
+ * for changed as well, so it never has many.
  */
 
 /** Ranges held at most; twice as many while they are being added. */
@@ -15,26 +15,25 @@ interface Range {
 
 export class ChangedRanges {
   #ranges: Range[] = [];
-  #grain = 1;
   #sorted = true;
 
   add(offset: number, length: number): void {
     if (length <= 0) return;
-    const start = offset - (offset % this.#grain);
-    const end = Math.ceil((offset + length) / this.#grain) * this.#grain;
+    const end = offset + length;
     const last = this.#ranges.at(-1);
     // The usual case: one write goes on where the last one ended.
-    if (last && last.end === start) {
+    if (last && last.end === offset) {
       last.end = end;
       return;
     }
-    this.#ranges.push({ start, end });
-    this.#sorted = false;
-    while (this.#ranges.length > 2 * MOST) this.#coarsen();
+    if (last && last.end > offset) this.#sorted = false;
+    this.#ranges.push({ start: offset, end });
+    if (this.#ranges.length > 2 * MOST) this.#fillGaps();
   }
 
   /** Did any byte of the range change, as far as is known? */
   overlaps(offset: number, length: number): boolean {
+    if (length <= 0) return false;
     this.#merge();
     let [low, high] = [0, this.#ranges.length];
     // The first range that ends behind the offset.
@@ -47,17 +46,24 @@ export class ChangedRanges {
     return found !== undefined && found.start < offset + length;
   }
 
-  #coarsen(): void {
+  /** Joins ranges across the smallest gaps until few are left. */
+  #fillGaps(): void {
     this.#merge();
-    if (this.#ranges.length <= MOST) return;
-    this.#grain = Math.max(this.#grain * 2, 4096);
-    const grain = this.#grain;
-    for (const range of this.#ranges) {
-      range.start -= range.start % grain;
-      range.end = Math.ceil(range.end / grain) * grain;
+    const ranges = this.#ranges;
+    let excess = ranges.length - MOST;
+    if (excess <= 0) return;
+    const gap = (index: number): number => (ranges[index]?.start ?? 0) - (ranges[index - 1]?.end ?? 0);
+    const gaps = Float64Array.from({ length: ranges.length - 1 }, (_, index) => gap(index + 1)).sort();
+    const limit = gaps[excess - 1] ?? 0;
+    const joined: Range[] = [];
+    for (const [index, range] of ranges.entries()) {
+      const last = joined.at(-1);
+      if (last && excess > 0 && gap(index) <= limit) {
+        last.end = range.end;
+        excess -= 1;
+      } else joined.push({ ...range });
     }
-    this.#sorted = false;
-    this.#merge();
+    this.#ranges = joined;
   }
 
   #merge(): void {
