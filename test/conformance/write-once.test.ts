@@ -37,3 +37,4 @@ writeOnceSuite('sparse', () => kitOf('sparse', 64 * 1024, true));
 writeOnceSuite('sparse, smallest chunks', () => kitOf('sparse', 4096, true));
 writeOnceSuite('vhd', () => kitOf('vhd', 64 * 1024, false));
 writeOnceSuite('vhdx', () => kitOf('vhdx', 1024 * 1024, false));
+writeOnceSuite('thin', () => kitOf('thin', 64 * 1024, true));

@@ -15,6 +15,8 @@ import { createImageDevice, openImageDevice } from './image/store.js';
 import { assertShape, DEFAULT_CHUNK_SIZE, type Expectations } from './shape.js';
 import { HEADER_BYTES, hasMagic } from './sparse/layout.js';
 import { createSparse, openSparse } from './sparse/store.js';
+import { isThin } from './thin/header.js';
+import { createThin, deleteThin, openThin } from './thin/store.js';
 
 /** Kinds that are made here; a `remote` one is where another host has it. */
 export type LocalKind = Exclude<WriteOnceKind, 'remote'>;
@@ -59,7 +61,8 @@ export async function createWriteOnce(
     random: options.random ?? systemRandom,
   };
   if (kind === 'sparse') return createSparse(path, shape, access, overwrite);
-  if (kind !== 'thin') return createImageDevice(kind, path, shape, access, overwrite);
+  if (kind === 'thin') return createThin(path, shape, access, overwrite);
+  return createImageDevice(kind, path, shape, access, overwrite);
 }
 
 /**
@@ -74,17 +77,20 @@ export async function openWriteOnce(
   const { fileSystem = nodeFileSystem, random = systemRandom, writable = true } = options;
   const format = await kindOf(path, fileSystem);
   if (format === 'sparse') return openSparse(await fileSystem.open(path, { writable }), options, fileSystem);
+  if (format === 'thin')
+    return openThin(await fileSystem.open(path, { writable }), options, { fileSystem, random });
   return openImageDevice(path, format, { ...options, writable }, { fileSystem, random });
 }
 
 /** What kind of device a path holds, by its content. @throws FORMAT_UNKNOWN, NOT_FOUND, IO_FAILED */
-async function kindOf(path: string, fileSystem: FileSystem): Promise<'sparse' | 'vhd' | 'vhdx'> {
+async function kindOf(path: string, fileSystem: FileSystem): Promise<LocalKind> {
   const file = await fileSystem.open(path);
   try {
     const head = new Uint8Array(HEADER_BYTES + 512);
     const bytes = head.subarray(0, await file.read(head, 0));
     // Either copy of the header is enough.
     if (hasMagic(bytes) || hasMagic(bytes.subarray(HEADER_BYTES))) return 'sparse';
+    if (isThin(bytes)) return 'thin';
     const format = await probeFormat(file);
     if (format !== 'raw') return format;
   } finally {
@@ -104,7 +110,10 @@ export async function deleteWriteOnce(path: string, access: WriteOnceAccess = {}
   const fileSystem = access.fileSystem ?? nodeFileSystem;
   const lock = await fileSystem.lock(path);
   try {
-    await fileSystem.remove(path);
+    // One that can't be recognised any more is removed all the same.
+    const kind = await kindOf(path, fileSystem).catch(() => undefined);
+    if (kind === 'thin') await deleteThin(path, fileSystem);
+    else await fileSystem.remove(path);
   } finally {
     await lock.release();
   }
