@@ -10,11 +10,14 @@ import type { FormatId } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { editImage } from '../formats/registry.js';
 import type { Host } from './host.js';
+import { assertNoPreservedVolume } from './preserved.js';
 
 export interface EditOptions {
   format?: FormatId;
   /** See WriteAccess. */
   nextLinkId?: string;
+  /** Changes go through the layers that keep what the image was. */
+  keepsPast?: boolean;
 }
 
 export interface Editing {
@@ -25,13 +28,14 @@ export interface Editing {
 
 /**
  * Opens an image for writing and locks it.
- * @throws IN_USE with the owner's process id, NOT_FOUND, PERMISSION_DENIED, FORMAT_UNKNOWN, IMAGE_CORRUPT,
- *   UNSUPPORTED, IO_FAILED
+ * @throws IN_USE with the owner's process id, HAS_SNAPSHOTS, NOT_FOUND, PERMISSION_DENIED, FORMAT_UNKNOWN,
+ *   IMAGE_CORRUPT, UNSUPPORTED, IO_FAILED
  */
 export async function openForEditing(host: Host, path: string, options: EditOptions = {}): Promise<Editing> {
   const { fileSystem, clock, random } = host;
   const lock = await fileSystem.lock(path);
   try {
+    if (!options.keepsPast) await assertNoPreservedVolume(host, path);
     const file = await fileSystem.open(path, { writable: true, exclusive: true });
     const { format, nextLinkId } = options;
     const access = { clock, random, ...(nextLinkId === undefined ? {} : { nextLinkId }) };

@@ -20,6 +20,7 @@ import { openOverFile, openOverTemp } from './serve/overlay.js';
 import { serverRoutes } from './serve/routes.js';
 import { RunningServer } from './serve/running-server.js';
 import type { ServeEnd, ServeImage, ServeOptions, ServeStart, ServeTls, Serving } from './serve/types.js';
+import { ServedVolumes } from './serve/volumes.js';
 
 export type { ServedExport, ServeEnd, ServeImage, ServeOptions, ServeStart, Serving } from './serve/types.js';
 
@@ -75,11 +76,19 @@ function openImage(host: Host, image: ServeImage, options: ServeOptions): Promis
 }
 
 /** Opens all images and gives them their names. */
-async function openAll(host: Host, server: RunningServer, options: ServeOptions): Promise<void> {
+async function openAll(
+  host: Host,
+  server: RunningServer,
+  volumes: ServedVolumes,
+  options: ServeOptions,
+): Promise<void> {
   for (const image of options.images) {
+    const name = image.name ?? basename(image.path);
     const disk = await openImage(host, image, options);
     try {
-      server.add(image.name ?? basename(image.path), disk);
+      // What goes into an overlay is not the image's: it has no volumes.
+      if (disk.readOnly || disk.overlay !== null) server.add(name, disk);
+      else await volumes.add(name, disk);
     } catch (error) {
       await disk.device.close();
       throw error;
@@ -98,7 +107,12 @@ function listenerOf(options: ServeOptions, server: RunningServer): (event: NbdEv
   };
 }
 
-async function listen(host: Host, server: RunningServer, options: ServeOptions): Promise<void> {
+async function listen(
+  host: Host,
+  server: RunningServer,
+  volumes: ServedVolumes,
+  options: ServeOptions,
+): Promise<void> {
   const { listen: addresses = [DEFAULT_ADDRESS], limits, tls } = options;
   const nbd = new NbdServer({
     exports: server.table,
@@ -110,7 +124,7 @@ async function listen(host: Host, server: RunningServer, options: ServeOptions):
   for (const address of addresses) if ('path' in address) await clearSocket(address.path);
   await server.listen(nbd, addresses);
   if (options.control === undefined) return;
-  const control = new ControlServer(serverRoutes(server));
+  const control = new ControlServer([...serverRoutes(server), ...volumes.routes()]);
   await control.listen(options.control);
   server.attach(control);
 }
@@ -136,9 +150,10 @@ export async function serve(host: Host, options: ServeOptions): Promise<Serving>
     requestEnd = resolve;
   });
   const server = new RunningServer({ encrypted: tls !== undefined, grace, requestEnd });
+  const volumes = new ServedVolumes(host, server);
   try {
-    await openAll(host, server, options);
-    await listen(host, server, options);
+    await openAll(host, server, volumes, options);
+    await listen(host, server, volumes, options);
   } catch (error) {
     await server.end().catch(() => undefined);
     throw error;

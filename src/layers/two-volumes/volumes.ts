@@ -4,6 +4,7 @@
  *
  * Invariant: which volume a request belongs to is settled when it arrives, before anything is awaited.
  */
+import { VhdkitError } from '../../base/errors.js';
 import type {
   BlockDevice,
   DeviceCapabilities,
@@ -75,16 +76,35 @@ abstract class Volume implements BlockDevice {
   }
 }
 
-/** What everybody used before there were two volumes, and the live one since. Closing it closes the base. */
+/** What everybody used before there were two volumes, and the live one since. Closing it closes the base and the copies. */
 export class FrontVolume extends Volume {
+  readonly #closed: (() => Promise<void>) | undefined;
+
+  /** @param closed called when everything is flushed and closed */
+  constructor(pair: VolumePair, closed?: () => Promise<void>) {
+    super(pair);
+    this.#closed = closed;
+  }
+
   get label(): string {
     return this.pair.base.label;
   }
 
   get capabilities(): DeviceCapabilities {
-    const { capabilities } = this.pair.base;
+    return this.pair.base.capabilities;
+  }
+
+  override async zero(offset: number, length: number, options: DeviceZeroOptions = {}): Promise<void> {
+    const { pair } = this;
     // Copying old data takes as long as it takes.
-    return this.pair.copies ? { ...capabilities, fastZero: false } : capabilities;
+    if (options.fast && pair.copies && !pair.isSettled('live', offset, length)) {
+      throw new VhdkitError('UNSUPPORTED', `${this.label}: zeros are not fast where old data must be kept`, {
+        operation: 'zero',
+        context: { path: this.label, offset, length },
+        hint: 'Write zeros without asking for speed.',
+      });
+    }
+    await super.zero(offset, length, options);
   }
 
   read(buffer: Uint8Array, offset: number): Promise<void> {
@@ -118,10 +138,12 @@ export class FrontVolume extends Volume {
   }
 
   async close(): Promise<void> {
+    await this.flush();
     const copies = await this.pair.join();
     await copies?.data.close();
     await copies?.table.close();
     await this.pair.base.close();
+    await this.#closed?.();
   }
 
   protected change(change: Change): Promise<void> {

@@ -29,7 +29,12 @@ export async function openOverTemp(
   const below = await openDisk(host, path, { ...options, readOnly: true });
   try {
     const scratch = await createSpool(folder ?? dirname(path), `the scratch file over ${path}`);
-    return { ...below, readOnly: false, device: scratchDevice(below.device, scratch), overlay: 'temp' };
+    return {
+      ...below,
+      readOnly: false,
+      device: scratchDevice(below.device, scratch, host.timer),
+      overlay: 'temp',
+    };
   } catch (error) {
     await below.device.close();
     throw error;
