@@ -15,9 +15,11 @@ import { VhdkitError } from '../base/errors.js';
 import { decodeTokenSet, encodeTokenSet } from './token-set-codec.js';
 import {
   type AuxiliaryToken,
+  isZeroToken,
   type NewPart,
   normalAuxiliary,
   normalParts,
+  type TokenChoice,
   type TokenSetPart,
 } from './token-set-model.js';
 
@@ -25,6 +27,12 @@ export type { AuxiliaryToken, NewPart, TokenChoice, TokenSetPart } from './token
 
 function copyOf(token: AuxiliaryToken): AuxiliaryToken {
   return { ...token, bytes: Uint8Array.from(token.bytes) };
+}
+
+function frozen(part: TokenSetPart): TokenSetPart {
+  if (Object.isFrozen(part)) return part;
+  for (const choice of part.choices) Object.freeze(choice);
+  return Object.freeze({ ...part, choices: Object.freeze([...part.choices]) });
 }
 
 /** The part of something inside `[offset, end)`, counted from `offset` on; undefined when they don't meet. */
@@ -39,6 +47,12 @@ function clip<T extends { offset: number; length: number }>(
   return { item, skipped: start - item.offset, offset: start - offset, length };
 }
 
+/** The choice for what lies `skipped` bytes further on. */
+function advanced(choice: TokenChoice, skipped: number): TokenChoice {
+  if (skipped === 0 || isZeroToken(choice.token)) return choice;
+  return { ...choice, tokenOffset: choice.tokenOffset + skipped };
+}
+
 export class TokenSet {
   /** Bytes that the set stands for. */
   readonly length: number;
@@ -47,11 +61,7 @@ export class TokenSet {
 
   private constructor(parts: readonly TokenSetPart[], auxiliary: readonly AuxiliaryToken[]) {
     const last = parts.at(-1);
-    this.parts = Object.freeze(
-      parts.map((part) =>
-        Object.freeze({ ...part, choices: Object.freeze(part.choices.map(Object.freeze)) }),
-      ),
-    ) as readonly TokenSetPart[];
+    this.parts = Object.freeze(parts.map(frozen));
     this.length = last ? last.offset + last.length : 0;
     this.#auxiliary = auxiliary;
     for (const { offset, length } of auxiliary) {
@@ -107,6 +117,18 @@ export class TokenSet {
    * @throws OUT_OF_RANGE
    */
   slice(offset: number, length: number): TokenSet {
+    const parts = this.partsWithin(offset, length);
+    const auxiliary = this.#auxiliary.flatMap((token) => {
+      const cut = clip(token, offset, offset + length);
+      if (!cut) return [];
+      const tokenOffset = token.tokenOffset + cut.skipped;
+      return [{ ...token, offset: cut.offset, length: cut.length, tokenOffset }];
+    });
+    return new TokenSet(parts, normalAuxiliary(auxiliary));
+  }
+
+  /** The parts of a range, cut to it, with offsets from its start: for sets of many pieces. @throws OUT_OF_RANGE */
+  partsWithin(offset: number, length: number): TokenSetPart[] {
     const end = offset + length;
     const sound = Number.isSafeInteger(offset) && Number.isSafeInteger(end) && offset >= 0 && length >= 0;
     if (!sound || end > this.length) {
@@ -119,21 +141,10 @@ export class TokenSet {
     for (let index = this.#indexAt(offset); index < this.parts.length; index += 1) {
       const part = clip(this.parts[index] as TokenSetPart, offset, end);
       if (!part) break;
-      const { item, skipped } = part;
-      const choices = item.choices.map((choice) => ({
-        ...choice,
-        tokenOffset: choice.tokenOffset + skipped,
-      }));
+      const choices = part.item.choices.map((choice) => advanced(choice, part.skipped));
       parts.push({ offset: part.offset, length: part.length, choices });
     }
-    const auxiliary = this.#auxiliary.flatMap((token) => {
-      const cut = clip(token, offset, end);
-      if (!cut) return [];
-      return [
-        { ...token, offset: cut.offset, length: cut.length, tokenOffset: token.tokenOffset + cut.skipped },
-      ];
-    });
-    return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary));
+    return parts;
   }
 
   /** The same data, but only the tokens of one provider; undefined when it does not offer all of it. */

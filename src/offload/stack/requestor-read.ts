@@ -162,7 +162,7 @@ export async function offloadReadDisk(
     if (list) list.push(extent);
     else files.set(extent.file, [extent]);
   }
-  const bound = new Map<DataExtent, TokenSet>();
+  const bound = new Map<Extent, NewPart[]>();
   let tokens = 0;
   for (const [file, list] of files) {
     for (const run of runsOf(list)) {
@@ -170,12 +170,10 @@ export async function offloadReadDisk(
       assertWithin(tokens, 'tokens');
       const set = await offloadReadAll(stack, file, run, options);
       for (const extent of run.extents)
-        bound.set(extent, partOf(set, extent, extent.fileOffset - run.offset));
+        bound.set(extent, partsOf(set, extent, extent.fileOffset - run.offset));
     }
   }
-  return TokenSet.concat(
-    extents.map((extent) => (extent.state === 'data' && bound.get(extent)) || zeros(extent.length)),
-  );
+  return TokenSet.of(extents.flatMap((extent) => bound.get(extent) ?? zeros(extent.length)));
 }
 
 function withoutParent({ offset, length }: ByteRange): VhdkitError {
@@ -207,16 +205,16 @@ function runsOf(extents: readonly DataExtent[]): FileRun[] {
   return runs;
 }
 
-/** An extent's part of the set for its run; zeros where the file ended before. */
-function partOf(set: TokenSet, { length }: ByteRange, at: number): TokenSet {
+/** An extent's parts of the set for its run; zeros where the file ended before. */
+function partsOf(set: TokenSet, { length }: ByteRange, at: number): NewPart[] {
   const stored = Math.max(0, Math.min(length, set.length - at));
-  if (stored === length) return set.slice(at, length);
-  const rest = zeros(length - stored);
-  return stored > 0 ? TokenSet.concat([set.slice(at, stored), rest]) : rest;
+  if (stored === 0) return zeros(length);
+  const parts: NewPart[] = set.partsWithin(at, stored);
+  return stored === length ? parts : [...parts, ...zeros(length - stored)];
 }
 
-function zeros(length: number): TokenSet {
-  return TokenSet.of([{ length, choices: [{ provider: ZEROS, token: ZERO_TOKEN, tokenOffset: 0 }] }]);
+function zeros(length: number): NewPart[] {
+  return [{ length, choices: [{ provider: ZEROS, token: ZERO_TOKEN, tokenOffset: 0 }] }];
 }
 
 /** Bounds for the tokens of a provider. */
