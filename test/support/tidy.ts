@@ -102,10 +102,19 @@ const CONFINED: readonly { library: RegExp; folders: readonly string[]; files?: 
     files: ['src/io/stream-stdin.ts'],
   },
   { library: /^(@oclif\/.*|chalk|cli-progress|ansis)$/, folders: ['cli'] },
+  {
+    // Loaded by two: tokens, and maps of numbers for everybody else.
+    library: /^lmdb$/,
+    folders: [],
+    files: [
+      'src/io/lmdb-map.ts',
+      ...['store', 'files', 'index'].map((part) => `src/offload/store/lmdb-${part}.ts`),
+    ],
+  },
 ];
 
 /** Libraries that at most one file may import, so that doing without them is one file's business. */
-const ONE_FILE_ONLY = [/^vhd-lib/, /^lmdb$/, /^@nats-io\//, /^koffi$/];
+const ONE_FILE_ONLY = [/^vhd-lib/, /^@nats-io\//, /^koffi$/];
 
 /** Calls that belong to the edge of the program, and what to use below it. */
 const BANNED: readonly { call: string; instead: string; except: readonly string[] }[] = [
