@@ -107,7 +107,7 @@ export class TokenManager {
     const creator = options.key ? creatorOf(key) : random.bytes(CREATOR_ID_BYTES);
     const endings = new TokenEndings(store, persistent);
     const inUse = (id: string): boolean => (this.#bindings.get(id)?.pins ?? 0) > 0;
-    const room = new TokenRoom(store, endings, process, inUse, (id) => this.#forget(id, 'evicted'));
+    const room = new TokenRoom(store, endings, process, inUse, (id, reason) => this.#forget(id, reason));
     const common = { clock, random, store, persistent, process, endings, room };
     this.#clock = clock;
     this.#store = store;
@@ -373,7 +373,7 @@ export class TokenManager {
     return this.#endings.reap(now, rememberFor, inUse, (id) => this.#bindings.delete(id));
   }
 
-  #forget(id: string, reason: 'revoked' | 'evicted' | 'closed'): void {
+  #forget(id: string, reason: EndReason): void {
     const binding = this.#bindings.get(id);
     if (binding) binding.record = endedAs(binding.record, reason);
     this.#bindings.delete(id);

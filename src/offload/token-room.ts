@@ -13,7 +13,7 @@ import { isVhdkitError } from '../base/errors.js';
 import type { ProcessIdentity } from '../io/process-identity.js';
 import type { StoredToken, TokenRecord, TokenStore } from './store/token-store.js';
 import type { TokenEndings } from './token-endings.js';
-import { type LimitName, stateOf } from './token-standing.js';
+import { type EndReason, type LimitName, stateOf } from './token-standing.js';
 
 /** Ended tokens beyond so many are not remembered any longer, the longest over first. */
 export const MOST_REMEMBERED = 10_000;
@@ -43,7 +43,7 @@ export class TokenRoom {
   readonly #endings: TokenEndings;
   readonly #process: ProcessIdentity | undefined;
   readonly #inUse: (id: string) => boolean;
-  readonly #hears: (id: string) => void;
+  readonly #hears: (id: string, reason: EndReason) => void;
   #evicted = 0;
 
   /**
@@ -55,7 +55,7 @@ export class TokenRoom {
     endings: TokenEndings,
     process: ProcessIdentity | undefined,
     inUse: (id: string) => boolean,
-    hears: (id: string) => void,
+    hears: (id: string, reason: EndReason) => void,
   ) {
     this.#store = store;
     this.#endings = endings;
@@ -145,11 +145,9 @@ export class TokenRoom {
 
   async #evict(stored: StoredToken, now: number, limit: LimitName): Promise<boolean> {
     const state = stateOf(stored.record, now, this.#process?.hasEnded);
-    const done =
-      state === 'valid'
-        ? await this.#endings.end(stored, 'evicted', limit)
-        : await this.#endings.end(stored, state === 'leaving' ? 'revoked' : state);
-    if (done) this.#hears(stored.record.id);
+    const reason = state === 'valid' ? 'evicted' : state === 'leaving' ? 'revoked' : state;
+    const done = await this.#endings.end(stored, reason, reason === 'evicted' ? limit : undefined);
+    if (done) this.#hears(stored.record.id, reason);
     if (done && this.#evicted++ % COUNT_EVERY === 0) await this.#forgetSome(now);
     return done;
   }
