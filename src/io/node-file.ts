@@ -145,6 +145,14 @@ export class NodeFile implements RandomAccessFile {
     return count === buffer.length;
   }
 
+  writeHere(buffer: Uint8Array, offset: number): boolean {
+    try {
+      return fs.writeSync(this.fd, buffer, 0, buffer.length, offset) === buffer.length;
+    } catch {
+      return false;
+    }
+  }
+
   async writeBehind(offset: number, length: number): Promise<void> {
     // Whether it worked does not matter: `flush` is what counts.
     await nativeCalls()?.startWriteback(this.fd, offset, length);

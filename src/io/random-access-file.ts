@@ -73,6 +73,11 @@ export interface RandomAccessFile {
    * the system has no such thing.
    */
   poke?(buffer: Uint8Array, offset: number): boolean;
+  /**
+   * Writes the buffer, inside the file, on the calling thread, which it holds up for as long as the system takes.
+   * False when it failed; a part may be written then, and the caller has `write` do it and say why.
+   */
+  writeHere?(buffer: Uint8Array, offset: number): boolean;
   /** Starts writing the range to stable storage: a hint, so that a later `flush` finds less to do. */
   writeBehind?(offset: number, length: number): Promise<void>;
   /**

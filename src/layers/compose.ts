@@ -42,6 +42,6 @@ export function writingDevice(
 }
 
 /** What is written goes into the scratch file, which must be empty and is worth nothing afterwards. */
-export function scratchDevice(below: BlockDevice, scratch: RandomAccessFile): BlockDevice {
-  return new OverlayDevice(new GuardedDevice(below, { readOnly: true }), scratch);
+export function scratchDevice(below: BlockDevice, scratch: RandomAccessFile, timer: Timer): BlockDevice {
+  return new OverlayDevice(new GuardedDevice(below, { readOnly: true }), scratch, timer);
 }

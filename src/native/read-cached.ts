@@ -4,6 +4,7 @@
  * Always on the calling thread: a 4 KiB read takes well under a microsecond, where a trip through the
  * thread pool takes thirty.
  */
+import { ioVector } from './io-vector.js';
 import type { Library } from './library.js';
 
 const RWF_NOWAIT = 8;
@@ -17,19 +18,7 @@ export function readCachedCalls(library: Library): ReadCachedCalls {
   const preadv2 = library.call(
     'int64_t preadv2(int fd, void *vectors, int count, int64_t offset, int flags)',
   );
-  /** struct iovec of each buffer: callers use few buffers again and again. */
-  const vectors = new WeakMap<Uint8Array, Uint8Array>();
-  const vectorOf = (buffer: Uint8Array): Uint8Array => {
-    let vector = vectors.get(buffer);
-    if (!vector) {
-      vector = new Uint8Array(16);
-      const view = new DataView(vector.buffer);
-      view.setBigUint64(0, library.address(buffer), true);
-      view.setBigUint64(8, BigInt(buffer.length), true);
-      vectors.set(buffer, vector);
-    }
-    return vector;
-  };
+  const vectorOf = ioVector(library);
   return {
     readCached: (fd, buffer, offset) => preadv2.now(fd, vectorOf(buffer), 1, offset, RWF_NOWAIT),
   };

@@ -5,6 +5,7 @@
  * Always on the calling thread, as reading in read-cached.ts. It waits for nothing: neither for pages to be
  * read or written, nor for storage to be found, nor because much is dirty already.
  */
+import { ioVector } from './io-vector.js';
 import type { Library } from './library.js';
 
 const RWF_NOWAIT = 8;
@@ -18,13 +19,8 @@ export function writeCachedCalls(library: Library): WriteCachedCalls {
   const pwritev2 = library.call(
     'int64_t pwritev2(int fd, void *vectors, int count, int64_t offset, int flags)',
   );
-  const vector = new Uint8Array(16);
-  const view = new DataView(vector.buffer);
+  const vectorOf = ioVector(library);
   return {
-    writeCached(fd, buffer, offset) {
-      view.setBigUint64(0, library.address(buffer), true);
-      view.setBigUint64(8, BigInt(buffer.length), true);
-      return pwritev2.now(fd, vector, 1, offset, RWF_NOWAIT);
-    },
+    writeCached: (fd, buffer, offset) => pwritev2.now(fd, vectorOf(buffer), 1, offset, RWF_NOWAIT),
   };
 }

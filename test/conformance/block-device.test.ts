@@ -1,13 +1,15 @@
 /** Every device of this package passes the suite. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe } from 'vitest';
+import { describe, expect } from 'vitest';
 import { systemTimer } from '../../src/base/timer.js';
 import { ByteDevice } from '../../src/block/byte-device.js';
 import { GuardedDevice } from '../../src/block/guarded-device.js';
 import { MemoryDevice } from '../../src/block/memory-device.js';
 import { openChain } from '../../src/formats/chain.js';
 import { nodeFileSystem } from '../../src/io/node-file-system.js';
+import { createSpool } from '../../src/io/stream-spool.js';
+import { readingDevice, scratchDevice } from '../../src/layers/compose.js';
 import { ChainDevice } from '../../src/layers/image/chain-device.js';
 import { FileDevice } from '../../src/layers/image/file-device.js';
 import { assertSound, type ImageShape, makeImage, NEVER, openWritable } from '../support/device-kit.js';
@@ -72,6 +74,34 @@ blockDeviceSuite({
   }),
 });
 for (const { name, ...shape } of shapes) blockDeviceSuite({ name, make: imageMaker(shape) });
+
+/** An overlay: what is below is found as it was when the test has ended. */
+function overlayMaker(shape: ImageShape): () => Promise<DeviceUnderTest> {
+  return async () => {
+    const folder = makeTempFolder('device');
+    const { path: file, content } = await makeImage(folder, shape);
+    const before = readFileSync(file);
+    const below = readingDevice(await openChain(nodeFileSystem, file), {
+      timer: systemTimer,
+      flushAfter: NEVER,
+    });
+    const scratch = await createSpool(folder, 'scratch');
+    return {
+      device: scratchDevice(below, scratch, systemTimer),
+      content: Buffer.from(content),
+      check: async () => expect(readFileSync(file).equals(before)).toBe(true),
+    };
+  };
+}
+
+blockDeviceSuite({
+  name: 'overlay over a raw file',
+  make: overlayMaker({ format: 'raw', type: 'fixed', size: size + 77 }),
+});
+blockDeviceSuite({
+  name: 'overlay over a chain',
+  make: overlayMaker({ format: 'vhdx', type: 'differencing', size, blockSize: MiB }),
+});
 
 blockDeviceSuite(
   {

@@ -19,6 +19,7 @@ import type {
 import { FlushGate } from '../../block/flush-gate.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { DirtyTimer } from './dirty-timer.js';
+import { QuickWriter } from './quick-writer.js';
 
 const ZEROS = new Uint8Array(MiB);
 /** Runs that one answer of `extents` holds at most. */
@@ -74,9 +75,10 @@ export class FileDevice implements BlockDevice {
     this.#gate = new FlushGate(() => file.flush());
     this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#gate.flush());
     if (file.peek) this.readNow = (buffer, offset) => file.peek?.(buffer, offset) ?? false;
-    if (writable && file.poke) {
+    if (writable && (file.poke || file.writeHere)) {
+      const quick = new QuickWriter(timer);
       this.writeNow = (bytes, offset) => {
-        if (file.poke?.(bytes, offset) !== true) return false;
+        if (!quick.write(file, bytes, offset)) return false;
         this.#dirty.changed();
         return true;
       };

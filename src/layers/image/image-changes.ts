@@ -11,6 +11,7 @@
 import { MiB, roundDown, roundUp } from '../../base/bytes.js';
 import { VhdkitError } from '../../base/errors.js';
 import { RangeLock } from '../../base/range-lock.js';
+import type { Timer } from '../../base/timer.js';
 import type { DeviceZeroOptions } from '../../block/block-device.js';
 import { putBytes } from '../../block/put-bytes.js';
 import { splitRequest } from '../../block/split-request.js';
@@ -18,6 +19,7 @@ import type { Chain } from '../../formats/chain.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import type { Segment } from './block-cache.js';
 import { allEnded, ChainReader } from './chain-reader.js';
+import { QuickWriter } from './quick-writer.js';
 
 /** Bytes that are held at a time while a long range is zeroed or given back. */
 const WINDOW = 64 * MiB;
@@ -28,6 +30,7 @@ export class ImageChanges {
   readonly reader: ChainReader;
   readonly #top: EditableImage;
   readonly #locks = new RangeLock();
+  readonly #quick: QuickWriter;
   /** What is changed as a whole: a range of it is held by whoever changes its mapping. */
   readonly #block: number;
   /** The format knows that its file is being changed. */
@@ -35,7 +38,8 @@ export class ImageChanges {
   /** Whether ranges of the file can be given back; undefined: not tried yet. */
   #punches: boolean | undefined;
 
-  constructor(chain: Chain, top: EditableImage) {
+  constructor(chain: Chain, top: EditableImage, timer: Timer) {
+    this.#quick = new QuickWriter(timer);
     this.#top = top;
     this.reader = new ChainReader(chain, (offset, length, work) =>
       this.#locks.hold(offset, length, 'shared', work),
@@ -48,7 +52,7 @@ export class ImageChanges {
     if (!this.#begun) return false;
     const segment = this.reader.known(offset, bytes.length);
     if (!segment?.own) return false;
-    return segment.file?.poke?.(bytes, offset + segment.shift) ?? false;
+    return segment.file !== undefined && this.#quick.write(segment.file, bytes, offset + segment.shift);
   }
 
   async write(bytes: Uint8Array, offset: number): Promise<void> {

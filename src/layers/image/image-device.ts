@@ -56,7 +56,7 @@ export class ImageDevice implements BlockDevice {
       extents: true,
       multiConn: true,
     };
-    this.#changes = new ImageChanges(chain, top);
+    this.#changes = new ImageChanges(chain, top, timer);
     this.#gate = new FlushGate(() => top.flush());
     this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#gate.flush());
     this.#closeImages = close;

@@ -11,6 +11,7 @@
 import { KiB, roundDown, roundUp } from '../../base/bytes.js';
 import { VhdkitError } from '../../base/errors.js';
 import { RangeLock } from '../../base/range-lock.js';
+import type { Timer } from '../../base/timer.js';
 import type {
   BlockDevice,
   DeviceCapabilities,
@@ -22,6 +23,7 @@ import { FlushGate } from '../../block/flush-gate.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { BlockSet } from './block-set.js';
 import { allEnded, pushRuns } from './chain-reader.js';
+import { QuickWriter } from './quick-writer.js';
 
 const BLOCK = 4 * KiB;
 /** Runs that one answer of `extents` holds at most. */
@@ -44,10 +46,12 @@ export class OverlayDevice implements BlockDevice {
   readonly #scratch: RandomAccessFile;
   readonly #written: BlockSet;
   readonly #locks = new RangeLock();
+  readonly #quick: QuickWriter;
   readonly #gate: FlushGate;
 
   /** Both belong to the overlay from now on. @param scratch empty */
-  constructor(below: BlockDevice, scratch: RandomAccessFile) {
+  constructor(below: BlockDevice, scratch: RandomAccessFile, timer: Timer) {
+    this.#quick = new QuickWriter(timer);
     this.#below = below;
     this.#scratch = scratch;
     this.label = below.label;
@@ -79,7 +83,7 @@ export class OverlayDevice implements BlockDevice {
   writeNow(bytes: Uint8Array, offset: number): boolean {
     const run = this.#runAt(offset, bytes.length);
     if (!run.here || run.length < bytes.length) return false;
-    return this.#scratch.poke?.(bytes, offset) ?? false;
+    return this.#quick.write(this.#scratch, bytes, offset);
   }
 
   async write(bytes: Uint8Array, offset: number, options: DeviceWriteOptions = {}): Promise<void> {
