@@ -11,6 +11,7 @@ import type { EditableImage } from '../formats/editable-image.js';
 import { editImage } from '../formats/registry.js';
 import type { Host } from './host.js';
 import { assertNoPreservedVolume } from './preserved.js';
+import { keepSnapshots } from './snapshot/keeping-image.js';
 
 export interface EditOptions {
   format?: FormatId;
@@ -39,7 +40,8 @@ export async function openForEditing(host: Host, path: string, options: EditOpti
     const file = await fileSystem.open(path, { writable: true, exclusive: true });
     const { format, nextLinkId } = options;
     const access = { clock, random, ...(nextLinkId === undefined ? {} : { nextLinkId }) };
-    const image = await editImage(file, access, format ? { format } : {});
+    const opened = await editImage(file, access, format ? { format } : {});
+    const image = options.keepsPast ? opened : await keepSnapshots(host, opened);
     return {
       image,
       async close() {
