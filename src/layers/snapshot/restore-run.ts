@@ -147,7 +147,8 @@ export class RestoreRun {
     const { file, settled } = this.#parts;
     let copied = 0;
     await runLimited(chunks, CHUNKS_IN_FLIGHT, async (chunk) => {
-      copied += await this.#putBackChunk(chunk);
+      const bytes = await this.#putBackChunk(chunk);
+      copied += bytes;
     });
     if (copied > 0) await file.flush();
     await settled.add(chunks);

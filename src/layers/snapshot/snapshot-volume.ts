@@ -158,7 +158,8 @@ export class SnapshotVolume implements BlockDevice {
 
   /** Saves what snapshots need of a range that the caller is about to change in the file itself. */
   async prepareChange(offset: number, length: number): Promise<void> {
-    if (length === 0) return;
+    // Nothing of the content changes; the file's times do.
+    if (length === 0) return this.#open();
     await this.#change(offset, length, (epoch) => this.#keeper.keepRange(epoch, offset, length));
   }
 
