@@ -234,15 +234,16 @@ function rangesOf(
   }
   let end = 0;
   return ranges.map((entry: unknown) => {
-    const { token: index, offset, length } = (entry ?? {}) as Record<string, unknown>;
+    const { token: index, offset, length, tokenOffset = 0 } = (entry ?? {}) as Record<string, unknown>;
     const found = isSize(index) ? tokens[index] : undefined;
     if (!found || offset !== end || !isSize(length) || !Number.isSafeInteger(end + length)) {
       throw malformed(path, `its ranges do not follow each other at ${end}`);
     }
-    if (found.claims.length !== undefined && length > found.claims.length) {
+    if (!isSize(tokenOffset)) throw malformed(path, `the range at ${end} begins nowhere in its token`);
+    if (found.claims.length !== undefined && tokenOffset + length > found.claims.length) {
       throw malformed(path, `the range at ${end} is longer than its token`);
     }
     end += length;
-    return { ...found, offset, length };
+    return { ...found, offset, length, tokenOffset };
   });
 }

@@ -97,6 +97,25 @@ describe('a token file as a set', () => {
     await expect(write('bad.tok')).rejects.toMatchObject(malformed);
   });
 
+  it('may as well be cut by hand, in the file beside it', async () => {
+    await read();
+    const cut = (ranges: object[]) =>
+      writeFileSync(at('t.tok.json'), JSON.stringify({ schemaVersion: 1, ranges }));
+    cut([
+      { token: 0, offset: 0, length: 64 * KiB, tokenOffset: MiB },
+      { token: 0, offset: 64 * KiB, length: 512 },
+    ]);
+    await write('t.tok');
+    const lun = readFileSync(at('lun.img'));
+    expect(lun.subarray(0, 64 * KiB).equals(data.subarray(MiB, MiB + 64 * KiB))).toBe(true);
+    expect(lun.subarray(64 * KiB, 64 * KiB + 512).equals(data.subarray(0, 512))).toBe(true);
+    expect(lun[64 * KiB + 512]).toBe(7);
+    for (const tokenOffset of [-1, 0.5, '0', null, MiB * 4, Number.MAX_SAFE_INTEGER]) {
+      cut([{ token: 0, offset: 0, length: 64 * KiB, tokenOffset }]);
+      await expect(write('t.tok'), `${tokenOffset}`).rejects.toMatchObject({ code: 'TOKEN_INVALID' });
+    }
+  });
+
   it('may be zeros without end, and is not written over another by mistake', async () => {
     writeFileSync(at('zero.tok'), ZERO_TOKEN.toBytes());
     const zeros = await loadTokenSet(host, at('zero.tok'));
