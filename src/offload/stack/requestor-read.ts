@@ -9,6 +9,7 @@
  * after STALL_LIMIT of them, never an endless loop.
  *
  * Each read is a moment of its own: persistent tokens of a range that was split may be of different moments.
+ * Tokens of a read that failed half-way expire by themselves.
  */
 import { BugError } from '../../base/assert.js';
 import { isVhdkitError, throwIfAborted, VhdkitError } from '../../base/errors.js';

@@ -8,6 +8,8 @@
  * a source that changed meanwhile is an error; whatever happens, `done` bytes from the start are in place.
  * Steps without progress are counted, and STALL_LIMIT of them are a failure of that provider.
  *
+ * A token that is revoked meanwhile is of no use from then on: another provider's is taken, or the write ends.
+ *
  * Not here: the target's length is no limit (bytes behind its end extend it), and flushing is the caller's.
  */
 import { BugError } from '../../base/assert.js';
