@@ -1,17 +1,15 @@
 /**
  * Making and opening write-once devices that are VHD or VHDX images.
  *
- * The id of the primary is the id of the disk: itself where it is a GUID, else one made from its hash. Invariant: the
- * image is locked before it is looked at, also for reading.
+ * Invariant: the image is locked before it is looked at, also for reading. The id of the primary is the id of the disk.
  */
-import { createHash } from 'node:crypto';
 import { type Clock, systemClock } from '../../../base/clock.js';
 import { VhdkitError } from '../../../base/errors.js';
-import { guidFromBytes, normalizeGuid } from '../../../base/guid.js';
 import type { RandomSource } from '../../../base/random.js';
 import type { DiskImage, FormatId } from '../../../formats/disk-image.js';
 import { createImage, editImage, openImage } from '../../../formats/registry.js';
 import type { FileSystem } from '../../../io/file-system.js';
+import { diskIdOf } from '../primary-id.js';
 import { assertExpected, type Expectations, notEmpty, type WriteOnceShape } from '../shape.js';
 import { ImageWriteOnceDevice } from './image-device.js';
 
@@ -21,16 +19,6 @@ interface ImageAccess {
   fileSystem: FileSystem;
   random: RandomSource;
   clock?: Clock;
-}
-
-/** The GUID by which an image remembers its primary (version 8, "custom", where it is made from a hash). */
-export function diskIdOf(primaryId: string): string {
-  const guid = normalizeGuid(primaryId);
-  if (guid !== undefined) return guid;
-  const bytes = Uint8Array.from(createHash('sha256').update(primaryId).digest().subarray(0, 16));
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-  return guidFromBytes(bytes);
 }
 
 /** @throws INVALID_ARGUMENT (sizes that the format does not know), ALREADY_EXISTS, TARGET_TOO_SMALL, … */
