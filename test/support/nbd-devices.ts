@@ -86,23 +86,23 @@ export class GatedDevice extends SlowDevice {
   }
 }
 
-/** Fails where a test says so: `failure` is asked before every read and write. */
+/** Fails where a test says so: `failure` is asked before every request, with the end of its range. */
 export class FailingDevice extends SlowDevice {
-  failure: (what: 'read' | 'write' | 'zero' | 'flush', offset: number) => VhdkitError | undefined = () =>
+  failure: (what: 'read' | 'write' | 'zero' | 'flush', end: number) => VhdkitError | undefined = () =>
     undefined;
 
   override async read(buffer: Uint8Array, offset: number): Promise<void> {
-    this.#ask('read', offset);
+    this.#ask('read', offset + buffer.length);
     return super.read(buffer, offset);
   }
 
   override async write(bytes: Uint8Array, offset: number, options?: DeviceWriteOptions): Promise<void> {
-    this.#ask('write', offset);
+    this.#ask('write', offset + bytes.length);
     return super.write(bytes, offset, options);
   }
 
   override async zero(offset: number, length: number, options?: DeviceZeroOptions): Promise<void> {
-    this.#ask('zero', offset);
+    this.#ask('zero', offset + length);
     return super.zero(offset, length, options);
   }
 
@@ -111,8 +111,8 @@ export class FailingDevice extends SlowDevice {
     return super.flush();
   }
 
-  #ask(what: 'read' | 'write' | 'zero' | 'flush', offset: number): void {
-    const error = this.failure(what, offset);
+  #ask(what: 'read' | 'write' | 'zero' | 'flush', end: number): void {
+    const error = this.failure(what, end);
     if (error) throw error;
   }
 }

@@ -59,11 +59,15 @@ export async function serve(options: ServeOptions = {}): Promise<Served> {
   return { server, exports, socket, address, events, uri, close: () => server.close() };
 }
 
-/** Why a connection ended, as soon as one has. */
-export async function closeReason(served: Served, index = 0): Promise<string> {
+/** The id of the connection that was made last. */
+export function lastId(served: Served): number {
+  return served.events.reduce((last, event) => (event.type === 'connected' ? event.id : last), 0);
+}
+
+/** Why a connection ended, as soon as it has. */
+export async function closeReason(served: Served, id: number): Promise<string> {
   for (let tries = 0; tries < 500; tries++) {
-    const closed = served.events.filter((event) => event.type === 'closed');
-    const event = closed[index];
+    const event = served.events.find((one) => one.type === 'closed' && one.id === id);
     if (event?.type === 'closed') return event.reason;
     await systemTimer.sleep(10);
   }
