@@ -49,6 +49,8 @@ export class Connection {
   #transmission: Transmission | undefined;
   #session: Session | undefined;
   #isEncrypted = false;
+  /** While TLS is agreed upon, every loss is a failure of it. */
+  #lossReason: CloseReason = 'lost';
   #waits: PhaseWaits = 'input';
   #isScheduled = false;
   #isPaused = false;
@@ -175,7 +177,7 @@ export class Connection {
       this.#turn();
     });
     socket.on('error', (error) => {
-      this.#ending ??= { reason: 'lost', detail: error.message };
+      this.#ending ??= { reason: this.#lossReason, detail: error.message };
     });
     socket.on('close', () => this.#closed());
   }
@@ -254,6 +256,7 @@ export class Connection {
   async #encrypt(): Promise<void> {
     const { tls, socket } = this.#parts;
     if (tls === undefined || this.#input.length > 0) return this.#closeAfterReplies('data behind STARTTLS');
+    this.#lossReason = 'tls';
     socket.pause();
     socket.removeAllListeners('data');
     socket.removeAllListeners('end');
@@ -263,6 +266,7 @@ export class Connection {
       this.#socket = secure;
       this.#output = this.#newOutput();
       this.#isEncrypted = true;
+      this.#lossReason = 'lost';
       this.#handshake.encrypted();
       this.#waits = 'input';
       this.#listen(secure);
@@ -290,7 +294,7 @@ export class Connection {
   #closed(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#ending ??= { reason: 'lost' };
+    this.#ending ??= { reason: this.#lossReason };
     this.#transmission?.stop();
     this.#session?.close();
     this.#account.close();
