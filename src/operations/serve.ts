@@ -8,6 +8,7 @@
 import { basename } from 'node:path';
 import { VhdkitError } from '../base/errors.js';
 import { processIdentity } from '../io/process-identity.js';
+import type { ControlRoute } from '../nbd/control-routes.js';
 import { ControlServer } from '../nbd/control-server.js';
 import type { NbdEvent } from '../nbd/events.js';
 import { type NbdAddress, NbdServer } from '../nbd/server.js';
@@ -19,6 +20,7 @@ import { type OpenDiskOptions, type OpenedDisk, openDisk } from './serve/open-di
 import { openOverFile, openOverTemp } from './serve/overlay.js';
 import { serverRoutes } from './serve/routes.js';
 import { RunningServer } from './serve/running-server.js';
+import { ServedSnapshots } from './serve/snapshots.js';
 import type { ServeEnd, ServeImage, ServeOptions, ServeStart, ServeTls, Serving } from './serve/types.js';
 import { ServedVolumes } from './serve/volumes.js';
 
@@ -80,15 +82,21 @@ async function openAll(
   host: Host,
   server: RunningServer,
   volumes: ServedVolumes,
+  snapshots: ServedSnapshots,
   options: ServeOptions,
 ): Promise<void> {
   for (const image of options.images) {
     const name = image.name ?? basename(image.path);
-    const disk = await openImage(host, image, options);
+    let disk = await openImage(host, image, options);
     try {
       // What goes into an overlay is not the image's: it has no volumes.
       if (disk.readOnly || disk.overlay !== null) server.add(name, disk);
-      else await volumes.add(name, disk);
+      else {
+        const { contexts, ...kept } = await snapshots.attach(name, disk);
+        disk = kept.disk;
+        await volumes.add(name, disk, { contexts });
+        snapshots.publish(name);
+      }
     } catch (error) {
       await disk.device.close();
       throw error;
@@ -110,7 +118,7 @@ function listenerOf(options: ServeOptions, server: RunningServer): (event: NbdEv
 async function listen(
   host: Host,
   server: RunningServer,
-  volumes: ServedVolumes,
+  routes: readonly ControlRoute[],
   options: ServeOptions,
 ): Promise<void> {
   const { listen: addresses = [DEFAULT_ADDRESS], limits, tls } = options;
@@ -124,12 +132,12 @@ async function listen(
   for (const address of addresses) if ('path' in address) await clearSocket(address.path);
   await server.listen(nbd, addresses);
   if (options.control === undefined) return;
-  const control = new ControlServer([...serverRoutes(server), ...volumes.routes()]);
+  const control = new ControlServer([...serverRoutes(server), ...routes]);
   await control.listen(options.control);
   server.attach(control);
 }
 
-function startOf(host: Host, server: RunningServer, options: ServeOptions): ServeStart {
+function startOf(host: Host, server: RunningServer, options: ServeOptions): Omit<ServeStart, 'notices'> {
   const { control = null, tls } = options;
   const listening: NbdAddress[] = [...server.addresses];
   const { pid } = (host.process ?? processIdentity()).self;
@@ -151,14 +159,15 @@ export async function serve(host: Host, options: ServeOptions): Promise<Serving>
   });
   const server = new RunningServer({ encrypted: tls !== undefined, grace, requestEnd });
   const volumes = new ServedVolumes(host, server);
+  const snapshots = new ServedSnapshots(host, server);
   try {
-    await openAll(host, server, volumes, options);
-    await listen(host, server, volumes, options);
+    await openAll(host, server, volumes, snapshots, options);
+    await listen(host, server, [...volumes.routes(), ...snapshots.routes()], options);
   } catch (error) {
     await server.end().catch(() => undefined);
     throw error;
   }
-  const start = startOf(host, server, options);
+  const start = { ...startOf(host, server, options), notices: snapshots.notices };
   const leave = (): void => requestEnd('signal');
   if (signal?.aborted) leave();
   signal?.addEventListener('abort', leave, { once: true });

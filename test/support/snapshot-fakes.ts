@@ -191,7 +191,7 @@ export function fakeVolume(
   const file = new MemoryFile(content, 'disk.img');
   const copier = new CopyAndWriter({ clock: systemClock, random: systemRandom });
   const broken: string[] = [];
-  const volume = new SnapshotVolume({
+  const volume: SnapshotVolume = new SnapshotVolume({
     primary: new SlowDisk(file, delay),
     file,
     chunkSize,
@@ -201,6 +201,7 @@ export function fakeVolume(
       broken.push(layer.name);
     },
     beforeFirstChange: async () => undefined,
+    close: () => volume.shut(),
   });
   return {
     volume,

@@ -99,6 +99,7 @@ export default class Serve extends BaseCommand {
       signal: this.signal,
       listener: tell,
     });
+    for (const notice of serving.start.notices) this.tell(flags, notice);
     await this.show(flags, { schemaVersion: 1, ...serving.start }, (style) =>
       flags.quiet ? [] : renderServe(serving.start, style),
     );

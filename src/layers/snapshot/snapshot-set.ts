@@ -74,6 +74,7 @@ export class SnapshotSet {
       copier,
       recordBroken: (layer) => store.recordBroken(layer.id),
       beforeFirstChange: () => store.markOpen(),
+      close: () => this.close(),
     });
   }
 
@@ -197,7 +198,7 @@ export class SnapshotSet {
       }
     } finally {
       await this.#settled?.close();
-      await volume.close();
+      await volume.shut();
       for (const { device } of volume.catalogue.layers) await device.close();
     }
   }

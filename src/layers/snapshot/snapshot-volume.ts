@@ -38,6 +38,8 @@ export interface SnapshotVolumeParts {
   recordBroken(layer: SnapshotLayer, cause: unknown): Promise<void>;
   /** Called and awaited before the first change. */
   beforeFirstChange(): Promise<void>;
+  /** Closes everything, the volume with `shut`. */
+  close(): Promise<void>;
 }
 
 export class SnapshotVolume implements BlockDevice {
@@ -177,8 +179,13 @@ export class SnapshotVolume implements BlockDevice {
     return this.#primary.extents(offset, length);
   }
 
+  /** The disk goes with everything that keeps its past. */
+  close(): Promise<void> {
+    return this.#parts.close();
+  }
+
   /** Waits for what is under way, then flushes and closes the primary. */
-  async close(): Promise<void> {
+  async shut(): Promise<void> {
     await this.catalogue.settled();
     await this.#primary.close();
   }

@@ -69,6 +69,8 @@ export interface ServeStart {
   control: string | null;
   tls: 'none' | 'optional' | 'required';
   pid: number;
+  /** What a person should know of what was found: an image that was changed by something else. */
+  notices: string[];
 }
 
 /** Why a server ended. */

@@ -16,7 +16,7 @@ import { VolumeSite } from '../../layers/two-volumes/volume-site.js';
 import type { ControlRequest, ControlRoute } from '../../nbd/control-routes.js';
 import type { Host } from '../host.js';
 import type { OpenedDisk } from './open-disk.js';
-import type { RunningServer } from './running-server.js';
+import type { ExportOptions, RunningServer } from './running-server.js';
 
 const OPERATION = 'control';
 
@@ -62,12 +62,12 @@ export class ServedVolumes {
    * Serves a disk that clients can change, and its preserved volume if it has one of an earlier run.
    * @throws what opening that throws; then the disk is open and not served
    */
-  async add(name: string, disk: OpenedDisk): Promise<void> {
+  async add(name: string, disk: OpenedDisk, options: ExportOptions = {}): Promise<void> {
     const { fileSystem, clock } = this.#host;
     const image = (await fileSystem.realPath?.(disk.path)) ?? disk.path;
     const access = { fileSystem, clock, makeFolder: makePrivateFolder, removeFolder: removeEmptyFolder };
     const site = await VolumeSite.open(access, image, disk.device);
-    this.#server.add(name, { ...disk, device: site.front });
+    this.#server.add(name, { ...disk, device: site.front }, options);
     this.#sites.set(name, { site, disk });
     this.#serve(name);
   }
