@@ -52,18 +52,23 @@ export class TokenRenewal {
   }
 
   /**
-   * Tells the store that a use has ended, unless others use the token too or somebody changed it meanwhile: then
-   * it is believed to go on for a few seconds more.
+   * Tells the store that a use has ended, unless others use the token too: then it is believed to go on for a few
+   * seconds more.
    */
   async giveBack(binding: Binding, now: number): Promise<void> {
-    const { record, ownUntil, othersUntil, revision } = binding;
-    if (binding.leases > 0 || record.revoked || ownUntil < now || record.usedUntil !== ownUntil) return;
-    binding.ownUntil = 0;
-    const updated = { ...record, usedUntil: Math.max(othersUntil, now - 1) };
-    const next = await this.#store.update(updated, revision);
-    if (next === undefined) return;
-    binding.record = updated;
-    binding.revision = next;
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
+      const { record, ownUntil, othersUntil } = binding;
+      if (binding.leases > 0 || record.revoked || ownUntil < now || record.usedUntil !== ownUntil) break;
+      const updated = { ...record, usedUntil: Math.max(othersUntil, now - 1) };
+      const revision = await this.#store.update(updated, binding.revision);
+      if (revision !== undefined) {
+        binding.record = updated;
+        binding.revision = revision;
+        break;
+      }
+      if (!(await this.#look(binding))) break;
+    }
+    if (binding.leases === 0) binding.ownUntil = 0;
   }
 
   /**

@@ -325,6 +325,15 @@ describe('revocation', () => {
     const use = await user.begin(mine);
     expect(await late.hintById(id)).toBe('leaving');
     expect(await states()).toEqual(['leaving']);
+    // A use that ends before it has given another sign of life ends nevertheless.
+    const short = await process();
+    const hinted = await bind(binder);
+    const brief = await short.begin(copy(hinted));
+    expect(await late.hintById((await binder.inspect(hinted)).record?.id ?? '')).toBe('leaving');
+    brief.end();
+    await short.giveBackUses();
+    expect(await short.reap()).toBe(1);
+    expect(await states()).toEqual(['leaving']);
     await expect(late.resolve(copy(token))).rejects.toMatchObject(refused('revoked'));
     for (let step = 0; step < 5; step += 1) {
       now += 10_000;
