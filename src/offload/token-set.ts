@@ -47,6 +47,30 @@ function clip<T extends { offset: number; length: number }>(
   return { item, skipped: start - item.offset, offset: start - offset, length };
 }
 
+/** Parts that begin and end wherever one of a set does. Of a provider that several sets have, the first counts. */
+function* overlaid(sets: readonly TokenSet[]): Generator<NewPart> {
+  const cursors = sets.map(({ parts }) => ({ parts, index: 0 }));
+  for (let at = 0; ; ) {
+    let end = Number.POSITIVE_INFINITY;
+    const choices = new Map<string, TokenChoice>();
+    for (const cursor of cursors) {
+      let part = cursor.parts[cursor.index];
+      if (part && part.offset + part.length <= at) {
+        cursor.index += 1;
+        part = cursor.parts[cursor.index];
+      }
+      if (!part) continue;
+      end = Math.min(end, part.offset + part.length);
+      for (const choice of part.choices) {
+        if (!choices.has(choice.provider)) choices.set(choice.provider, advanced(choice, at - part.offset));
+      }
+    }
+    if (choices.size === 0) return;
+    yield { length: end - at, choices: [...choices.values()] };
+    at = end;
+  }
+}
+
 /** The choice for what lies `skipped` bytes further on. */
 function advanced(choice: TokenChoice, skipped: number): TokenChoice {
   if (skipped === 0 || isZeroToken(choice.token)) return choice;
@@ -84,6 +108,16 @@ export class TokenSet {
     }
     const parts = sets.flatMap((set) => set.parts);
     return new TokenSet(normalParts(parts), normalAuxiliary(auxiliary));
+  }
+
+  /**
+   * Sets for the same data as one that has the tokens of all, those of the first preferred. Where the others
+   * end, the longest goes on alone.
+   * @throws UNSUPPORTED
+   */
+  static overlay(sets: readonly TokenSet[]): TokenSet {
+    const auxiliary = sets.flatMap((set) => set.#auxiliary);
+    return new TokenSet(normalParts(overlaid(sets)), normalAuxiliary(auxiliary));
   }
 
   /**

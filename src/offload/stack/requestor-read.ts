@@ -19,7 +19,7 @@ import type { OffloadProvider, OffloadReadOptions } from '../offload-provider.js
 import type { TokenMode } from '../token.js';
 import { ZERO_TOKEN } from '../token-codec.js';
 import { type NewPart, TokenSet } from '../token-set.js';
-import { assertWithin, type TokenChoice } from '../token-set-model.js';
+import { assertWithin } from '../token-set-model.js';
 import { type ProviderStack, tokensOf } from './provider-stack.js';
 
 /** So often the same progress is a failure. */
@@ -37,11 +37,6 @@ export interface ReadAllOptions {
   signal?: AbortSignal;
 }
 
-/** A run of a file that one token stands for. */
-interface TokenRun extends ByteRange {
-  choice: TokenChoice;
-}
-
 /**
  * Tokens for a range of a file.
  * @returns a set as long as the range, or up to the end of the file
@@ -54,18 +49,19 @@ export async function offloadReadAll(
   range: ByteRange,
   options: ReadAllOptions,
 ): Promise<TokenSet> {
-  const offers: TokenRun[][] = [];
+  const offers: TokenSet[] = [];
   let refusal: unknown;
   for (const member of stack.readers(options.id)) {
     try {
-      offers.push(await readLoop(tokensOf(member), member.provider, file, range, options));
+      const parts = await readLoop(tokensOf(member), member.provider, file, range, options);
+      offers.push(TokenSet.of(parts));
     } catch (error) {
       if (!isVhdkitError(error) || !OTHERS_MAY.has(error.code)) throw error;
       refusal ??= error;
     }
   }
   if (offers.length === 0) throw refusal;
-  return TokenSet.of(overlaid(offers, range.offset));
+  return TokenSet.overlay(offers);
 }
 
 /** Reasons for which another provider may still have a token. */
@@ -78,8 +74,8 @@ async function readLoop(
   file: RandomAccessFile,
   range: ByteRange,
   { mode, ttl = 0, signal }: ReadAllOptions,
-): Promise<TokenRun[]> {
-  const runs: TokenRun[] = [];
+): Promise<NewPart[]> {
+  const parts: NewPart[] = [];
   const end = range.offset + range.length;
   const options: OffloadReadOptions = { mode, ttl };
   let at = range.offset;
@@ -92,14 +88,14 @@ async function readLoop(
       }
       if (bound.length === 0) continue;
       const choice = { provider: name, token: bound.token, tokenOffset: bound.tokenOffset ?? 0 };
-      runs.push({ offset: at, length: bound.length, choice });
+      parts.push({ length: bound.length, choices: [choice] });
       at += bound.length;
     }
-    assertWithin(runs.length, 'tokens');
+    assertWithin(parts.length, 'tokens');
     stalls = at > before ? 0 : stalls + 1;
     if (stalls === STALL_LIMIT) throw stalled(name, file, at, end);
   }
-  return runs;
+  return parts;
 }
 
 function stalled(name: string, file: RandomAccessFile, at: number, end: number): VhdkitError {
@@ -108,31 +104,6 @@ function stalled(name: string, file: RandomAccessFile, at: number, end: number):
     context: { path: file.path, offset: at, length: end - at, provider: name },
     hint: `It was asked ${STALL_LIMIT} times. Read this range through another provider.`,
   });
-}
-
-/** Lays the runs of several providers over each other: parts begin and end wherever one of them does. */
-function* overlaid(offers: readonly (readonly TokenRun[])[], start: number): Generator<NewPart> {
-  const cursors = offers.map((runs) => ({ runs, index: 0 }));
-  for (let at = start; ; ) {
-    const open: TokenRun[] = [];
-    for (const cursor of cursors) {
-      while (endOf(cursor.runs[cursor.index]) <= at) cursor.index += 1;
-      const run = cursor.runs[cursor.index];
-      if (run) open.push(run);
-    }
-    if (open.length === 0) return;
-    const length = Math.min(...open.map(endOf)) - at;
-    const choices = open.map(({ choice, offset }) => ({
-      ...choice,
-      tokenOffset: choice.tokenOffset + at - offset,
-    }));
-    yield { length, choices };
-    at += length;
-  }
-}
-
-function endOf(run: TokenRun | undefined): number {
-  return run ? run.offset + run.length : Number.POSITIVE_INFINITY;
 }
 
 /**

@@ -120,6 +120,28 @@ describe('a token set', () => {
     );
   });
 
+  it('has the tokens of all sets that it was laid over each other of', () => {
+    fc.assert(
+      fc.property(set, set, (a, b) => {
+        const both = TokenSet.overlay([a, b]);
+        expect(both.length).toBe(Math.max(a.length, b.length));
+        const [ofA, ofB] = [model(a.withAuxiliary([])), model(b.withAuxiliary([]))];
+        const expected = Array.from({ length: both.length }, (_, index) => {
+          const ways = new Map<string, string>();
+          for (const way of `${ofA[index] ?? ''} ${ofB[index] ?? ''}`.trim().split(' ')) {
+            const [name = ''] = way.split(':');
+            if (!ways.has(name)) ways.set(name, way);
+          }
+          return [...ways.values()].join(' ');
+        });
+        expect(model(both.withAuxiliary([]))).toEqual(expected);
+        expect(TokenSet.overlay([a]).toBytes()).toEqual(a.toBytes());
+        expect(model(TokenSet.overlay([a, TokenSet.of([])]))).toEqual(model(a));
+      }),
+      RUNS,
+    );
+  });
+
   it('gives the tokens of one provider where that offers everything', () => {
     fc.assert(
       fc.property(set, fc.constantFrom(...NAMES), (subject, name) => {
