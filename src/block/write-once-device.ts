@@ -50,7 +50,11 @@ export interface WriteOnceDevice {
    * @throws IO_FAILED, IMAGE_CORRUPT
    */
   locate(chunk: number): Promise<ChunkPlace | undefined>;
-  /** Begins the one write of a chunk. `written`: it has been written. @throws NO_SPACE, READ_ONLY, IO_FAILED */
+  /**
+   * Begins the one write of a chunk. `written`: it has been written, durably. Kinds whose chunks have fixed places wait
+   * while somebody else has begun it, so whoever has several begun begins them in ascending order.
+   * @throws NO_SPACE, READ_ONLY, IN_USE (somebody has had it begun for a minute), IO_FAILED
+   */
   begin(chunk: number): Promise<ChunkWrite | 'written'>;
   /**
    * Seals several chunks with one flush; answers in the order asked. Whoever copies many uses this.

@@ -7,6 +7,9 @@ import { describe, expect, it } from 'vitest';
 import type { ErrorCode } from '../../src/base/errors.js';
 import type { ChunkWrite, WriteOnceDevice } from '../../src/block/write-once-device.js';
 import type { Expectations } from '../../src/layers/write-once/shape.js';
+import { filled } from '../support/write-once-content.js';
+
+export { filled };
 
 export interface WriteOnceKit {
   chunkSize: number;
@@ -27,18 +30,6 @@ export async function refusal(action: Promise<unknown>): Promise<ErrorCode | 'no
     () => 'nothing' as const,
     (error: { code: ErrorCode }) => error.code,
   );
-}
-
-/** Bytes that tell chunk and writer; no two sectors are alike. */
-export function filled(length: number, chunk: number, writer = 1): Uint8Array {
-  const bytes = new Uint8Array(length).fill(1 + ((chunk * 16 + writer) % 255));
-  const view = new DataView(bytes.buffer);
-  for (let at = 0; at + 12 <= length; at += 512) {
-    view.setUint32(at, chunk);
-    view.setUint32(at + 4, writer);
-    view.setUint32(at + 8, at);
-  }
-  return bytes;
 }
 
 /** Arrays of a mebibyte are compared as bytes: element by element takes seconds. */
