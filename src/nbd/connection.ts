@@ -297,6 +297,7 @@ export class Connection {
     this.#ending ??= { reason: this.#lossReason };
     this.#transmission?.stop();
     this.#session?.close();
+    this.#output.close();
     this.#account.close();
     this.#input.clear();
     this.#parts.listener({ type: 'closed', id: this.#parts.id, ...this.#ending });

@@ -38,8 +38,9 @@ export class Output {
   #pending = 0;
   #taken = 0;
   #scheduled = false;
-  /** The socket has a batch that the system has not taken whole. */
-  #underWay = false;
+  /** What the socket has and the system has not taken whole. */
+  #underWay: readonly Piece[] | undefined;
+  #isClosed = false;
 
   /** `onTaken` is called whenever the system took a batch, with the sum of what was held for it. */
   constructor(socket: Writable, buffers: RecycledBuffers, onTaken: (held: number) => void) {
@@ -109,12 +110,12 @@ export class Output {
   }
 
   flush(): void {
-    if (this.#underWay) return;
+    if (this.#underWay || this.#isClosed) return;
     if (this.#pieces.length === 0 && this.#end === this.#start) return;
     this.#cut();
     this.#retireSlab();
     const batch = this.#nextBatch();
-    this.#underWay = true;
+    this.#underWay = batch;
     this.#send(batch, () => this.#batchTaken(batch));
   }
 
@@ -141,15 +142,35 @@ export class Output {
   }
 
   #batchTaken(batch: readonly Piece[]): void {
-    this.#underWay = false;
+    if (this.#isClosed) return;
+    this.#underWay = undefined;
+    const held = this.#giveBack(batch);
+    this.flush();
+    this.#onTaken(held);
+  }
+
+  #giveBack(pieces: readonly Piece[]): number {
     let held = 0;
-    for (const piece of batch) {
+    for (const piece of pieces) {
       this.#pending -= piece.bytes.length;
       this.#taken += piece.bytes.length;
       held += piece.held;
       piece.after?.();
     }
-    this.flush();
+    return held;
+  }
+
+  /**
+   * The socket is closed: everything is given back, whether it was taken or not. Sockets do not tell of all that
+   * they had when they failed. Nothing may be put afterwards.
+   */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#cut();
+    this.#retireSlab();
+    this.#isClosed = true;
+    const held = this.#giveBack([...(this.#underWay ?? []), ...this.#pieces]);
+    this.#pieces = [];
     this.#onTaken(held);
   }
 
