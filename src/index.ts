@@ -103,5 +103,6 @@ export {
   type TokenShowOptions,
   type TokenShowResult,
 } from './operations/token/show.js';
+export { type OpenTokens, openTokens } from './operations/token/store.js';
 export { type TokenWriteOptions, type TokenWriteResult, writeToken } from './operations/token/write.js';
 export { type WriteOptions, type WriteResult, write } from './operations/write.js';

@@ -1,8 +1,8 @@
 /**
  * The stack of providers of this machine, for those who use token sets themselves.
  *
- * All members take the tokens of one manager, under the name `local`; who adds providers of his own makes a
- * stack of these members and his.
+ * All members take the tokens of one manager, under the name `local`; who adds providers of his own, or
+ * another manager, makes a stack of these members and his.
  */
 import { MiB } from '../base/bytes.js';
 import { BufferPool } from '../offload/buffer-pool.js';
@@ -13,15 +13,23 @@ import { ProviderStack, type StackMember, type StackMemory } from '../offload/st
 import type { TokenManager } from '../offload/token-manager.js';
 import type { Host } from './host.js';
 
+const LOCAL = 'local';
 const BUFFER_SIZE = MiB;
 const BUFFER_COUNT = 4;
 
-/** Sharing extents, copying in the kernel, reading and writing: cheapest first. */
-export function localMembers(manager: TokenManager): StackMember[] {
+/**
+ * Sharing extents, copying in the kernel, reading and writing: cheapest first.
+ * @param name of the manager's tokens, where a stack has those of several; then it is part of the ids as well
+ */
+export function localMembers(manager: TokenManager, name = LOCAL): StackMember[] {
   const pool = new BufferPool(BUFFER_SIZE, BUFFER_COUNT);
   return standardProviders(manager, pool)
     .filter(({ id }) => id !== 'zero')
-    .map((provider) => ({ id: provider.id, provider, tokens: 'local' }));
+    .map((provider) => ({
+      id: name === LOCAL ? provider.id : `${name}-${provider.id}`,
+      provider,
+      tokens: name,
+    }));
 }
 
 /** What providers of this process were found to be able to, and how quick they are. */

@@ -10,14 +10,16 @@ import { StripedSource } from '../../src/block/striped-source.js';
 import { openChain } from '../../src/formats/chain.js';
 import { nodeFileSystem } from '../../src/io/node-file-system.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
-import type { ProviderStack } from '../../src/offload/stack/provider-stack.js';
-import { offloadReadDisk } from '../../src/offload/stack/requestor-read.js';
+import { ProviderStack } from '../../src/offload/stack/provider-stack.js';
+import { offloadReadAll, offloadReadDisk } from '../../src/offload/stack/requestor-read.js';
 import { offloadWriteAll } from '../../src/offload/stack/requestor-write.js';
+import { MemoryTokenStore } from '../../src/offload/store/memory-store.js';
 import { TokenManager } from '../../src/offload/token-manager.js';
 import { TokenSet } from '../../src/offload/token-set.js';
 import { create } from '../../src/operations/create.js';
 import { systemHost } from '../../src/operations/host.js';
-import { localStack } from '../../src/operations/offload-stack.js';
+import { localMembers, localStack, stackMemory } from '../../src/operations/offload-stack.js';
+import { openTokens } from '../../src/operations/token/store.js';
 import { write } from '../../src/operations/write.js';
 import { fileExtents } from '../support/fiemap.js';
 import { type FileSystemKind, type MountedFileSystem, mountNew } from '../support/mounts.js';
@@ -134,6 +136,46 @@ describe.each(['xfs', 'btrfs', 'ext4'] as const)('on %s', (kind: FileSystemKind)
         await target.close();
       },
     );
+
+    it.skipIf(kind === 'ext4')('two managers: kept data serves where the other one refuses', async () => {
+      const host = systemHost();
+      const [watched, kept] = [new MemoryTokenStore(), new MemoryTokenStore()];
+      /** As another process with the same stores has it. */
+      const open = async () => {
+        const tokens = [await openTokens(host, watched), await openTokens(host, kept)] as const;
+        const members = [...localMembers(tokens[0].manager), ...localMembers(tokens[1].manager, 'kept')];
+        const close = async () => {
+          for (const each of tokens) await each.close();
+        };
+        return { stack: new ProviderStack(members, stackMemory(host)), close };
+      };
+      await must('cp', ['--reflink=always', at('disk.raw'), at('changing.raw')]);
+      const source = await nodeFileSystem.open(at('changing.raw'), { writable: true });
+      const first = await open();
+      const range = { offset: 0, length: SIZE };
+      const vulnerable = await offloadReadAll(first.stack, source, range, { ...VULNERABLE, id: 'reflink' });
+      const lasting = await offloadReadAll(first.stack, source, range, {
+        mode: 'persistent',
+        id: 'kept-reflink',
+      });
+      const bytes = TokenSet.overlay([vulnerable, lasting]).toBytes();
+
+      const second = await open();
+      const both = TokenSet.fromBytes(bytes);
+      expect(both.providers).toEqual(['local', 'kept']);
+      expect((await writeTo(second.stack, both, 'before.raw')).by).toEqual({ reflink: SIZE });
+      // Beyond the tick of the file system's clock.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await source.write(Buffer.alloc(MIB, 0x5a), 5 * MIB);
+      expect((await writeTo(second.stack, both, 'after.raw')).by).toEqual({ 'kept-reflink': SIZE });
+      await must('cmp', [at('disk.raw'), at('before.raw')]);
+      await must('cmp', [at('disk.raw'), at('after.raw')]);
+      const alone = writeTo(second.stack, vulnerable, 'alone.raw');
+      await expect(alone).rejects.toMatchObject({ code: 'SOURCE_CHANGED' });
+      expect(statSync(at('alone.raw')).size).toBe(0);
+      for (const opened of [first, second]) await opened.close();
+      await source.close();
+    });
 
     it('the chain of a differencing image: tokens of both files, zeros where nobody stores', async () => {
       await must('qemu-img', ['create', '-q', '-f', 'vhdx', at('parent.vhdx'), '64M']);
