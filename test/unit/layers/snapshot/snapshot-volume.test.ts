@@ -98,6 +98,21 @@ describe('SnapshotVolume', () => {
   });
 });
 
+it('does not keep again what a broken newer snapshot has, after everything was opened anew', async () => {
+  const start = pattern(SIZE, 1);
+  const before = fakeVolume(start, CHUNK);
+  const old = before.snapshot('old');
+  const newer = before.snapshot('newer');
+  await before.volume.write(pattern(10, 2), 0);
+  newer.state = 'broken';
+  const after = fakeVolume(await contentOf(before), CHUNK);
+  after.volume.addSnapshot(old);
+  after.volume.addSnapshot(newer);
+  await after.volume.write(pattern(10, 3), 5);
+  expect(await old.device.isWritten(0)).toBe(false);
+  expectSame(await contentOf(after, old), start);
+});
+
 type Step =
   | { kind: 'write'; offset: number; length: number; seed: number }
   | { kind: 'zero'; offset: number; length: number }
