@@ -35,8 +35,6 @@ import type { Host, ProgressSink } from '../host.js';
 export const MAX_HASH_BLOCKS = 2 ** 21;
 const USUAL_HASH_BLOCKS = 2 ** 20;
 const DEFAULT_HASH_BLOCK = 64 * KiB;
-/** Milliseconds between signs of life. */
-const KEEP_ALIVE = 5_000;
 /** Sums of so much data are in memory before they are put where they belong. */
 const STEP = MiB;
 
@@ -72,8 +70,6 @@ interface MakeOptions extends WantedAuxiliary {
   force: boolean;
   signal?: AbortSignal;
   progress?: ProgressSink;
-  /** Called every few seconds: reading takes longer than tokens may lie unused. */
-  keepAlive?: () => Promise<void>;
 }
 
 /** @throws INVALID_ARGUMENT for a block size that makes no sense */
@@ -212,15 +208,13 @@ class Maker {
 
 /** Reads the data of the ranges and sums it up. */
 async function sumUp(
-  { clock }: Host,
   ranges: readonly BoundData[],
   maker: Maker,
   writer: SumsFileWriter | undefined,
-  { signal, progress, keepAlive }: MakeOptions,
+  { signal, progress }: MakeOptions,
 ): Promise<Token[]> {
   const tokens: Token[] = [];
   const data = dataOf(ranges);
-  let told = clock.now();
   let next = 0;
   let left = 0;
   let open: Summing[] = [];
@@ -242,9 +236,6 @@ async function sumUp(
       if (left === 0) for (const summing of open) tokens.push(await summing.finish());
     }
     progress?.update(offset + length, data.virtualSize);
-    if (clock.now() - told < KEEP_ALIVE) continue;
-    told = clock.now();
-    await keepAlive?.();
   }
   return tokens;
 }
@@ -268,7 +259,7 @@ export async function makeAuxiliary(
   const sums = lists > 0 ? await createPrivateFile(options.path, options.force) : undefined;
   try {
     const writer = sums && new SumsFileWriter(sums.file, lists);
-    const tokens = await sumUp(host, ranges, maker, writer, options);
+    const tokens = await sumUp(ranges, maker, writer, options);
     await writer?.finish();
     return { tokens, sums, hashBlock };
   } catch (error) {

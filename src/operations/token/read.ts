@@ -108,9 +108,8 @@ export async function readToken(host: Host, options: TokenReadOptions): Promise<
       let auxiliary: MadeAuxiliary | undefined;
       try {
         await bound.bind(await pieces(chain, range, options));
-        const keepAlive = bound.hold();
-        const making = { ...options, path: sumsPath(output), key: await store.key(), force, keepAlive };
-        auxiliary = await makeAuxiliary(host, bound.data(), making);
+        const making = { ...options, path: sumsPath(output), key: await store.key(), force };
+        auxiliary = await bound.during(() => makeAuxiliary(host, bound.data(), making));
         assertSame(before, chain);
         const ranges = bound.inOrder().map((entry) => ({ ...entry, offset: entry.offset - range.offset }));
         const beside = await writeTokenFile(output, ranges, force, auxiliary);
@@ -308,10 +307,16 @@ class BoundRanges {
     return this.#bound.sort((a, b) => a.offset - b.offset);
   }
 
-  /** Keeps the tokens from expiring while this process lives; the store is told by calling the answer. */
-  hold(): () => Promise<void> {
-    for (const { token, place } of this.#bound) if (place) this.#manager.pin(token);
-    return () => this.#manager.keepPinned();
+  /** Keeps the tokens alive during work on their data, which may take longer than they may lie unused. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    const unpins = this.#bound.map(({ token }) => this.#manager.pin(token));
+    const watch = watchTokens(this.#host, this.#manager, {});
+    try {
+      return await work();
+    } finally {
+      await watch.stop();
+      for (const unpin of unpins) unpin();
+    }
   }
 
   /** What is bound to data, in the order of the disk. */
