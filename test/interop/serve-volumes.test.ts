@@ -11,6 +11,10 @@ import { controlPath, controlRequest } from '../../src/nbd/control-client.js';
 import { create } from '../../src/operations/create.js';
 import { systemHost } from '../../src/operations/host.js';
 import { type Serving, serve } from '../../src/operations/serve.js';
+import { createSnapshot } from '../../src/operations/snapshot/create.js';
+import { deleteSnapshots } from '../../src/operations/snapshot/delete.js';
+import { listSnapshots } from '../../src/operations/snapshot/list.js';
+import { createVolume } from '../../src/operations/snapshot/volume.js';
 import { write } from '../../src/operations/write.js';
 import { tool } from '../support/requires.js';
 import { testFolder } from '../support/tmp.js';
@@ -117,6 +121,34 @@ describe.skipIf(!tool('qemu-io'))('two volumes of a served image', () => {
     });
     expect(await volumes(site, 'GET')).toMatchObject({ volumes: [] });
     await stop(site);
+    expect((await fs.readdir(folder)).filter((name) => name.includes('vhdkit'))).toEqual([]);
+  });
+
+  it('are made, listed and deleted like snapshots', async () => {
+    const host = systemHost();
+    const folder = testFolder('volumes');
+    const file = await image(folder, 'raw');
+    const site = await start(folder, file);
+    const made = await createVolume(host, { path: file, control: site.control, name: 'before' });
+    expect(made).toMatchObject({ chunkSize: 65536, snapshot: { name: 'before', kind: 'volume' } });
+    await createSnapshot(host, { path: file, control: site.control, name: 'monday' });
+    await io(site, 'disk@before', 'write -P 6 0 64k', 'flush');
+    // What is written to the preserved volume shows in the live one, and not in the snapshot.
+    await io(site, 'disk', 'read -P 6 0 64k');
+    expect(await listSnapshots(host, { path: file })).toMatchObject({
+      snapshots: [{ name: 'monday' }],
+      volume: { name: 'before', state: 'intact' },
+    });
+    const removed = { path: file, names: ['before', 'monday'] };
+    expect(await deleteSnapshots(host, { ...removed, control: site.control })).toMatchObject({
+      snapshots: ['monday', 'before'],
+    });
+    await createVolume(host, { path: file, control: site.control, name: 'again' });
+    await stop(site);
+    expect(await deleteSnapshots(host, { path: file, names: ['again'] })).toMatchObject({
+      snapshots: ['again'],
+    });
+    expect(await listSnapshots(host, { path: file })).toMatchObject({ snapshots: [], volume: null });
     expect((await fs.readdir(folder)).filter((name) => name.includes('vhdkit'))).toEqual([]);
   });
 

@@ -38,12 +38,13 @@ function snapshotLine(facts: SnapshotFacts, style: Style): string {
 }
 
 export function renderSnapshotList(result: SnapshotListResult, style: Style): string[] {
-  const { path, snapshots, image, restoring } = result;
+  const { path, snapshots, image, restoring, volume } = result;
   const note = IMAGES[image];
   return [
     ...(snapshots.length === 0
       ? [`No snapshots of ${style.bold(printable(path))}`]
       : snapshots.map((facts) => snapshotLine(facts, style))),
+    ...(volume === null ? [] : [`${snapshotLine(volume, style)}, can be written to`]),
     ...(restoring === null ? [] : [`half-way back to ${printable(restoring)}: restore it again to finish`]),
     ...(note === undefined ? [] : [`image: ${note}`]),
   ];

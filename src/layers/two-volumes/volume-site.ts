@@ -49,6 +49,8 @@ export interface VolumeFacts {
 }
 
 const DEFAULT_BLOCK = 64 * 1024;
+const COPIES = 'copies';
+const TABLE = 'table';
 
 /** @param image its path without links */
 export function volumeFolder(image: string): string {
@@ -73,6 +75,52 @@ async function readRecord(fileSystem: FileSystem, path: string): Promise<VolumeR
   } finally {
     await file.close();
   }
+}
+
+/** What there is of an image's preserved volume; undefined: it has none. Looks, changes nothing. */
+export async function readPreservedVolume(
+  fileSystem: FileSystem,
+  image: string,
+): Promise<VolumeFacts | undefined> {
+  const folder = volumeFolder(image);
+  const record = await readRecord(fileSystem, recordPath(folder));
+  if (!record) return undefined;
+  const data = await fileSystem.open(join(folder, COPIES));
+  try {
+    const table = await LookupTable.open(await fileSystem.open(join(folder, TABLE)));
+    try {
+      return await factsOf(record, { data, table });
+    } finally {
+      await table.close();
+    }
+  } finally {
+    await data.close();
+  }
+}
+
+/** Gives up an image's preserved volume, whatever is left of it. Whoever calls holds the image's lock. */
+export async function removePreservedVolume(access: SiteAccess, image: string): Promise<void> {
+  const folder = volumeFolder(image);
+  for (const path of [recordPath(folder), join(folder, TABLE), join(folder, COPIES)]) {
+    await access.fileSystem.remove(path).catch((error: unknown) => {
+      if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
+    });
+  }
+  await access.removeFolder(folder);
+}
+
+async function factsOf(
+  { name, created }: VolumeRecord,
+  { data, table }: { data: RandomAccessFile; table: LookupTable },
+): Promise<VolumeFacts> {
+  return {
+    name,
+    created,
+    state: table.broken ? 'broken' : 'intact',
+    blockSize: table.shape.blockSize,
+    copied: table.count,
+    allocatedBytes: await data.allocatedBytes(),
+  };
 }
 
 export class VolumeSite {
@@ -123,10 +171,10 @@ export class VolumeSite {
     let copies: { data: RandomAccessFile; table: LookupTable } | undefined;
     try {
       await this.#access.makeFolder(this.#folder);
-      const data = await this.#newFile('copies');
+      const data = await this.#newFile(COPIES);
       await data.truncate(this.#pair.base.size);
       await data.flush();
-      const file = await this.#newFile('table');
+      const file = await this.#newFile(TABLE);
       const table = await LookupTable.create(file, { size: this.#pair.base.size, blockSize });
       copies = { data, table };
       await this.#write(record);
@@ -134,7 +182,7 @@ export class VolumeSite {
       this.#record = undefined;
       await copies?.data.close();
       await copies?.table.close();
-      await this.#removeAll();
+      await removePreservedVolume(this.#access, this.#image);
       throw error;
     }
     // From here on what is written is kept: a crash before this leaves a volume that shows the image as it is.
@@ -156,21 +204,12 @@ export class VolumeSite {
     this.#record = undefined;
     await copies?.data.close();
     await copies?.table.close();
-    await this.#removeAll();
+    await removePreservedVolume(this.#access, this.#image);
   }
 
   async facts(): Promise<VolumeFacts | undefined> {
     const copies = this.#pair.copies;
-    if (!this.#record || !copies) return undefined;
-    const { name, created } = this.#record;
-    return {
-      name,
-      created,
-      state: copies.table.broken ? 'broken' : 'intact',
-      blockSize: copies.table.shape.blockSize,
-      copied: copies.table.count,
-      allocatedBytes: await copies.data.allocatedBytes(),
-    };
+    return this.#record && copies && factsOf(this.#record, copies);
   }
 
   async #judge(name: string): Promise<void> {
@@ -204,10 +243,10 @@ export class VolumeSite {
 
   async #resume(record: VolumeRecord): Promise<void> {
     const { fileSystem } = this.#access;
-    const data = await fileSystem.open(join(this.#folder, 'copies'), { writable: true });
+    const data = await fileSystem.open(join(this.#folder, COPIES), { writable: true });
     let file: RandomAccessFile | undefined;
     try {
-      file = await fileSystem.open(join(this.#folder, 'table'), { writable: true });
+      file = await fileSystem.open(join(this.#folder, TABLE), { writable: true });
       const table = await LookupTable.open(file);
       if (!(await this.#isAsLeft(record))) await table.markBroken();
       this.#pair.split({ data, table, onCopyFailure: record.onCopyFailure });
@@ -264,19 +303,5 @@ export class VolumeSite {
       await pending.discard();
       throw error;
     }
-  }
-
-  async #removeAll(): Promise<void> {
-    const { fileSystem } = this.#access;
-    for (const path of [
-      recordPath(this.#folder),
-      join(this.#folder, 'table'),
-      join(this.#folder, 'copies'),
-    ]) {
-      await fileSystem.remove(path).catch((error: unknown) => {
-        if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
-      });
-    }
-    await this.#access.removeFolder(this.#folder);
   }
 }

@@ -28,6 +28,7 @@ import { exportFrom } from '../snapshot/export.js';
 import { factsOf } from '../snapshot/facts.js';
 import { restoreIn } from '../snapshot/restore.js';
 import type { SnapshotListResult } from '../snapshot/types.js';
+import { findVolume } from '../snapshot/volume.js';
 import type { OpenedDisk } from './open-disk.js';
 import type { RunningServer } from './running-server.js';
 import { exportRequest, newSnapshotRequest, optional, textsOf } from './snapshot-requests.js';
@@ -176,6 +177,7 @@ export class ServedSnapshots {
       image: state,
       restoring: volume.restoring?.source.name ?? null,
       snapshots,
+      volume: (await findVolume(this.#host, path)) ?? null,
     };
   }
 

@@ -6,6 +6,7 @@ import type { SnapshotSet } from '../../layers/snapshots.js';
 import type { Host, ProgressSink } from '../host.js';
 import { openSet, type SnapshotChoice } from './open-set.js';
 import type { SnapshotDeleteResult } from './types.js';
+import { deleteVolume, findVolume } from './volume.js';
 
 export interface SnapshotDeleteOptions extends SnapshotChoice {
   /** Names; empty with `all`. */
@@ -61,6 +62,32 @@ export async function deleteSnapshots(
   host: Host,
   options: SnapshotDeleteOptions,
 ): Promise<SnapshotDeleteResult> {
+  const volume = await volumeAmong(host, options);
+  const others = options.names.filter((name) => name !== volume);
+  const onlyVolume = volume !== undefined && others.length === 0 && !options.all;
+  const result = onlyVolume ? nothingOf(options) : await deleteOthers(host, { ...options, names: others });
+  if (volume === undefined) return result;
+  const { path, control, dryRun } = options;
+  if (!dryRun)
+    await deleteVolume(host, { path, name: volume, ...(control === undefined ? {} : { control }) });
+  return { ...result, snapshots: [...result.snapshots, volume] };
+}
+
+/** The name of the image's volume, if it is to go. */
+async function volumeAmong(
+  host: Host,
+  { path, names, all }: SnapshotDeleteOptions,
+): Promise<string | undefined> {
+  // With a server the image may go by its export's name, and then nothing lies beside it.
+  const facts = await findVolume(host, path).catch(() => undefined);
+  return facts && (all || names.includes(facts.name)) ? facts.name : undefined;
+}
+
+function nothingOf({ path, dryRun = false }: SnapshotDeleteOptions): SnapshotDeleteResult {
+  return { path, snapshots: [], moved: 0, elapsedMs: 0, dryRun };
+}
+
+async function deleteOthers(host: Host, options: SnapshotDeleteOptions): Promise<SnapshotDeleteResult> {
   const { control, path, names, all, dryRun, signal } = options;
   if (control !== undefined) {
     const { askServer } = await import('./live.js');

@@ -7,6 +7,7 @@ import { findStore, folderOf } from './access.js';
 import { factsOf } from './facts.js';
 import type { SnapshotChoice } from './open-set.js';
 import type { SnapshotListResult } from './types.js';
+import { findVolume } from './volume.js';
 
 /** @throws NOT_FOUND, SNAPSHOT_RECORD_INVALID, INVALID_ARGUMENT, PERMISSION_DENIED, IO_FAILED */
 export async function listSnapshots(host: Host, options: SnapshotChoice): Promise<SnapshotListResult> {
@@ -15,7 +16,8 @@ export async function listSnapshots(host: Host, options: SnapshotChoice): Promis
   try {
     const folder = await folderOf(host, path, options.folder);
     const store = await findStore(host, path, folder);
-    const none = { path, folder, virtualSize: file.size(), chunkSize: null, restoring: null };
+    const volume = (await findVolume(host, path)) ?? null;
+    const none = { path, folder, virtualSize: file.size(), chunkSize: null, restoring: null, volume };
     if (!store) return { ...none, image: 'unchanged', snapshots: [] };
     const inUse = (await host.fileSystem.holder(path)) !== undefined;
     const image = inUse ? 'in-use' : stateOf(store, file);

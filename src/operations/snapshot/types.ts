@@ -28,6 +28,8 @@ export interface SnapshotListResult {
   restoring: string | null;
   /** Oldest first. */
   snapshots: SnapshotFacts[];
+  /** The snapshot that can be written to as well; null: there is none. */
+  volume: SnapshotFacts | null;
 }
 
 export interface SnapshotCreateResult {

@@ -1,4 +1,5 @@
 /** `vhdkit snapshot create`: keeps what a raw image holds at this moment. */
+import type { SnapshotCreateResult } from '../../../operations/snapshot/types.js';
 import { BaseCommand } from '../../base-command.js';
 import { Flags, optionalPathArg, size } from '../../flags.js';
 import { controlFlag, folderFlag, given, imageArg } from '../../snapshot-flags.js';
@@ -18,6 +19,10 @@ export default class SnapshotCreate extends BaseCommand {
     {
       description: 'Of one that is served, while it is written to',
       command: '<%= config.bin %> snapshot create disk.img monday --control vhdkit.sock',
+    },
+    {
+      description: 'One that can be written to as well, as the export disk.img@before',
+      command: '<%= config.bin %> snapshot create disk.img before --control vhdkit.sock --writable',
     },
     {
       description: 'With the old chunks on another disk',
@@ -47,6 +52,12 @@ export default class SnapshotCreate extends BaseCommand {
       default: 'fail-writes' as const,
       summary: 'When an old chunk can not be kept (no room): refuse the write, or give the snapshot up.',
     })(),
+    writable: Flags.boolean({
+      dependsOn: ['control'],
+      exclusive: ['write-once', 'folder', 'dry-run'],
+      summary:
+        'Of an image that is served: a volume that can be written to as well. What is written there shows in both.',
+    }),
     folder: folderFlag,
     control: controlFlag,
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
@@ -54,21 +65,27 @@ export default class SnapshotCreate extends BaseCommand {
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(SnapshotCreate);
-    const { createSnapshot } = await import('../../../operations/snapshot/create.js');
-    const result = await createSnapshot(await this.host(), {
+    const host = await this.host();
+    const common = {
       path: args.image,
-      device: flags.device,
       onFailure: flags['on-failure'],
-      dryRun: flags['dry-run'],
       signal: this.signal,
-      ...given({
-        name: args.name,
-        folder: flags.folder,
-        chunkSize: flags['chunk-size'],
-        writeOnce: flags['write-once'],
-        control: flags.control,
-      }),
-    });
+      ...given({ name: args.name, chunkSize: flags['chunk-size'] }),
+    };
+    let result: SnapshotCreateResult;
+    if (flags.writable && flags.control !== undefined) {
+      const { createVolume } = await import('../../../operations/snapshot/volume.js');
+      result = await createVolume(host, { ...common, control: flags.control });
+    } else {
+      const { createSnapshot } = await import('../../../operations/snapshot/create.js');
+      const { device, folder, control, 'write-once': writeOnce, 'dry-run': dryRun } = flags;
+      result = await createSnapshot(host, {
+        ...common,
+        device,
+        dryRun,
+        ...given({ folder, writeOnce, control }),
+      });
+    }
     const { renderSnapshotCreate } = await import('../../render/snapshot.js');
     await this.show(flags, result, (style) => (flags.quiet ? [] : renderSnapshotCreate(result, style)));
   }
