@@ -24,6 +24,13 @@ export type { FileSystem, PendingFile } from './io/file-system.js';
 export { MemoryFile } from './io/memory-file.js';
 export { nodeFileSystem } from './io/node-file-system.js';
 export type { RandomAccessFile } from './io/random-access-file.js';
+export {
+  type AuxiliaryFields,
+  type AuxiliaryKind,
+  type DecodedAuxiliary,
+  decodeAuxiliary,
+  isAuxiliary,
+} from './offload/auxiliary/auxiliary-codec.js';
 export { FailedPairs, RETRY_AFTER } from './offload/failed-pairs.js';
 export { LatencyMemory } from './offload/latency.js';
 export type {
@@ -91,6 +98,7 @@ export { type RebaseOptions, type RebaseResult, rebase } from './operations/reba
 export { undoRepair } from './operations/repair/undo.js';
 export { repair } from './operations/repair.js';
 export { type ResizeOptions, type ResizeResult, resize } from './operations/resize.js';
+export type { ShownAuxiliary } from './operations/token/auxiliary-show.js';
 export { openTokenBytes, type TokenBytes, type TokenCatOptions } from './operations/token/cat.js';
 export { readToken, type TokenReadOptions, type TokenReadResult } from './operations/token/read.js';
 export { revokeTokens, type TokenRevokeOptions, type TokenRevokeResult } from './operations/token/revoke.js';
@@ -104,5 +112,11 @@ export {
   type TokenShowResult,
 } from './operations/token/show.js';
 export { type OpenTokens, openTokens } from './operations/token/store.js';
+export {
+  type TokenVerifyOptions,
+  type TokenVerifyResult,
+  type Verified,
+  verifyTokens,
+} from './operations/token/verify.js';
 export { type TokenWriteOptions, type TokenWriteResult, writeToken } from './operations/token/write.js';
 export { type WriteOptions, type WriteResult, write } from './operations/write.js';
