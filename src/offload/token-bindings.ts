@@ -68,6 +68,11 @@ export class Bindings {
       // To the end of the queue.
       else this.add(binding);
     }
+    // All that was looked at was used lately: that is no reason to take tokens from others, who share the store.
+    for (const binding of this.#byId.values()) {
+      if (this.#bytes <= this.#mostBytes) break;
+      if (binding.pins === 0 && restorable(binding)) this.delete(binding.record.id);
+    }
     return this.#bytes <= this.#mostBytes;
   }
 }

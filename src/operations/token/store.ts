@@ -17,7 +17,7 @@ const HOUR = 3_600_000;
 export const DEFAULT_TTL = HOUR;
 export const LONGEST_TTL = 30 * 24 * HOUR;
 /** Memory for the tokens that a command knows, where the store's limits say nothing of it. */
-const MEMORY = 32 * 1024 * 1024;
+const MEMORY = 4 * 1024 * 1024;
 /** How long a store goes on saying what became of a token. */
 const REMEMBER = 24 * HOUR;
 

@@ -301,6 +301,21 @@ describe('a limit of memory', () => {
     expect(new Set(await states())).toEqual(new Set(['valid']));
   });
 
+  it('never takes tokens from others because all that is known here was used lately', async () => {
+    const [binder, manager] = [await process(), await process({ maxMemory: 200_000 })];
+    const tokens: Token[] = [];
+    for (let index = 0; index < 300; index += 1) tokens.push(await bind(binder));
+    for (const token of tokens) {
+      now += 1;
+      const mine = copy(token);
+      await manager.resolve(mine);
+      now += 1;
+      await manager.resolve(mine);
+    }
+    expect(manager.memoryUsed).toBeLessThanOrEqual(200_000);
+    expect(new Set(await states())).toEqual(new Set(['valid']));
+  });
+
   it('evicts where nothing can be brought back, and refuses when all are in use', async () => {
     const manager = new TokenManager({ clock, random: systemRandom, store, maxMemory: 4000 });
     const low = await bind(manager, { priority: -1 });
