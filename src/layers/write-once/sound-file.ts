@@ -10,16 +10,31 @@ import type { RandomAccessFile } from '../../io/random-access-file.js';
 export class SoundFile {
   readonly file: RandomAccessFile;
   #failure: VhdkitError | undefined;
+  #begun = 0;
+  #finished = 0;
 
   constructor(file: RandomAccessFile) {
     this.file = file;
   }
 
+  /** Flushes that have begun: a mark for `isFlushedSince`. */
+  get now(): number {
+    return this.#begun;
+  }
+
+  /** Whether a flush has begun after the mark was taken, and finished: what was there then is durable. */
+  isFlushedSince(mark: number): boolean {
+    return this.#finished > mark;
+  }
+
   /** @throws IO_FAILED, NO_SPACE: the first failure, again and again */
   async flush(): Promise<void> {
     this.assertSound();
+    this.#begun += 1;
+    const number = this.#begun;
     try {
       await this.file.flush();
+      this.#finished = Math.max(this.#finished, number);
     } catch (cause) {
       const { path } = this.file;
       this.#failure ??= new VhdkitError(

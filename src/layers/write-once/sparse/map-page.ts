@@ -3,8 +3,8 @@
  *
  * Invariant: bits are only ever set. A chunk's bit goes into the first copy when the chunk's data is durable,
  * and into the second when the first is durable; so a bit of the second copy can be relied on, and a bit of the
- * first alone says that somebody is about to confirm it, or was when the machine stopped. One copy is always
- * whole: they are never written at the same time.
+ * first alone says that somebody is about to confirm it, or was when the machine stopped. One copy is always whole and
+ * durable: neither is written before the other, as it is, has been flushed.
  *
  * Layout, little-endian: magic "WOMP" (4), CRC-32C of the page with this field zero (4), number of the page (8),
  * id of the device (16), one bit for each chunk, lowest first.
@@ -32,8 +32,10 @@ export interface PageState {
   confirmed: Bits;
   /** These, and bits that somebody was about to confirm. */
   claimed: Bits;
-  /** Both copies are whole. */
-  whole: boolean;
+  /** The first copy, as far as it is whole. */
+  first: Copy;
+  /** A copy that is not whole. */
+  damaged: 'first' | 'second' | undefined;
 }
 
 export function hasBit(bits: Bits, index: number): boolean {
@@ -89,9 +91,10 @@ export function decodePage(layout: SparseLayout, page: number, bytes: Uint8Array
 /** What the two copies say together; undefined when both are damaged. */
 export function judge(first: Copy, second: Copy): PageState | undefined {
   if (first === 'damaged') {
-    return second === 'damaged' ? undefined : { confirmed: second, claimed: second, whole: false };
+    if (second === 'damaged') return undefined;
+    return { confirmed: second, claimed: second, first, damaged: 'first' };
   }
-  if (second === 'damaged') return { confirmed: first, claimed: first, whole: false };
+  if (second === 'damaged') return { confirmed: first, claimed: first, first, damaged: 'second' };
   const claimed = first.map((byte, index) => byte | (second[index] ?? 0));
-  return { confirmed: second, claimed, whole: true };
+  return { confirmed: second, claimed, first, damaged: undefined };
 }

@@ -31,6 +31,17 @@ const LOOKS = 6;
 interface Cached extends PageState {
   /** The two copies as they were read. */
   raw: Uint8Array;
+  /** When the second copy was first seen as it is: a mark of the file's flushes. */
+  seen: number;
+}
+
+/** A page that is this process's until it is given back, and that no earlier owner has left half done. */
+export interface ReservedPage {
+  page: number;
+  bits: Bits;
+  release: Release;
+  /** The second copy is durable. */
+  sure: boolean;
 }
 
 /** A page with bits that are in its first copy and not yet in the second. */
@@ -93,31 +104,44 @@ export class PresenceMap {
   }
 
   /**
-   * Puts the bits of chunks of one page, whose data is durable, into its first copy; undefined where another
-   * process is at the page. The next `flush` of the file makes it durable, `confirm` tells everybody.
+   * Reserves a page for `claim`; undefined where another process is at it. Where the answer is not `sure`, the file is
+   * flushed before.
    */
-  async claim(page: number, chunks: readonly number[]): Promise<ClaimedPage | undefined> {
+  async reserve(page: number): Promise<ReservedPage | undefined> {
     const release = this.#claims?.tryTake(PAGE_CLAIMS + page);
     if (!release) return undefined;
     try {
       const { confirmed } = await this.#settle(page);
-      const bits = Uint8Array.from(confirmed);
-      for (const chunk of chunks) {
-        setBit(bits, chunk % CHUNKS_PER_PAGE);
-        this.#underWay.add(chunk);
-      }
-      const claimed = { page, bits, before: confirmed, release };
-      try {
-        await this.#put('mapOffset', page, bits);
-      } catch (error) {
-        await this.takeBack(claimed, chunks);
-        throw error;
-      }
-      return claimed;
+      const known = this.#cache.get(page);
+      const sure = known !== undefined && this.#file.isFlushedSince(known.seen);
+      return { page, bits: confirmed, release, sure };
     } catch (error) {
       release();
       throw error;
     }
+  }
+
+  /**
+   * Puts the bits of chunks, whose data is durable, into the page's first copy. The next flush of the file makes it
+   * durable, `confirm` tells everybody.
+   */
+  async claim(
+    { page, bits: before, release }: ReservedPage,
+    chunks: readonly number[],
+  ): Promise<ClaimedPage> {
+    const bits = Uint8Array.from(before);
+    for (const chunk of chunks) {
+      setBit(bits, chunk % CHUNKS_PER_PAGE);
+      this.#underWay.add(chunk);
+    }
+    const claimed = { page, bits, before, release };
+    try {
+      await this.#put('mapOffset', page, bits);
+    } catch (error) {
+      await this.takeBack(claimed, chunks);
+      throw error;
+    }
+    return claimed;
   }
 
   /** The first copy is durable: everybody may know. */
@@ -147,7 +171,7 @@ export class PresenceMap {
   async #look(page: number): Promise<PageState> {
     for (let look = 1; ; look += 1) {
       const state = await this.#read(page);
-      if (state?.whole) return state;
+      if (state && !state.damaged) return state;
       // Somebody may be writing it at this moment; under the claim nobody is.
       if (this.#claims) return this.#settled(page);
       if (look === LOOKS) return state ?? this.#damaged(page);
@@ -167,12 +191,14 @@ export class PresenceMap {
   /** Under the page's claim: finishes what somebody left, so that both copies say the same. */
   async #settle(page: number): Promise<PageState> {
     const state = (await this.#read(page)) ?? this.#damaged(page);
-    if (state.whole && sameBits(state.confirmed, state.claimed)) return state;
-    const bits = state.claimed;
-    // The first copy may not be durable, and may be the damaged one: it is whole before the second is touched.
-    await this.#put('mapOffset', page, bits);
+    const { first, confirmed, claimed, damaged } = state;
+    const isFirstBehind = first === 'damaged' || !sameBits(first, claimed);
+    const isSecondBehind = damaged === 'second' || !sameBits(confirmed, claimed);
+    if (!isFirstBehind && !isSecondBehind) return state;
+    // One after the other, each over a copy that can be done without.
+    if (isFirstBehind) await this.#put('mapOffset', page, claimed);
     await this.#file.flush();
-    await this.#put('confirmedOffset', page, bits);
+    if (isSecondBehind) await this.#put('confirmedOffset', page, claimed);
     return (await this.#read(page)) ?? this.#damaged(page);
   }
 
@@ -194,8 +220,13 @@ export class PresenceMap {
     if (known && Buffer.compare(known.raw, raw) === 0) return known;
     const [first, second] = halves.map((bytes) => decodePage(this.#layout, page, bytes));
     const state = judge(first ?? 'damaged', second ?? 'damaged');
-    if (state?.whole) this.#keep(page, { ...state, raw });
+    if (state && !state.damaged) this.#keep(page, { ...state, raw, seen: this.#firstSeen(known, raw) });
     return state;
+  }
+
+  #firstSeen(known: Cached | undefined, raw: Uint8Array): number {
+    const isSame = known && Buffer.compare(known.raw.subarray(PAGE_BYTES), raw.subarray(PAGE_BYTES)) === 0;
+    return isSame ? known.seen : this.#file.now;
   }
 
   async #fill(bytes: Uint8Array, offset: number): Promise<void> {

@@ -3,14 +3,15 @@
  *
  * Each turn flushes the file once. That flush makes durable the data of the chunks that came before it, and the bits
  * that the turn before put into the first copy of the map; then those are confirmed, and these get their bits. So
- * a chunk takes two flushes, and chunks that come all the time take one between them all.
+ * a chunk takes two flushes, and chunks that come all the time share them: one for each turn, or two where a page of the
+ * map was confirmed by the turn before.
  *
  * Invariants: no claim of a page is waited for while another is held (a page that another process is at waits for a
  * later turn), so there is no deadlock. A flush that fails ends the device: nobody can tell what it has lost.
  */
 import type { SoundFile } from '../sound-file.js';
 import { CHUNKS_PER_PAGE } from './layout.js';
-import type { ClaimedPage, PresenceMap } from './presence-map.js';
+import type { ClaimedPage, PresenceMap, ReservedPage } from './presence-map.js';
 
 interface Waiting {
   chunk: number;
@@ -94,17 +95,36 @@ export class SealQueue {
       if (members) members.push(waiting);
       else pages.set(page, [waiting]);
     }
-    const claimed: Claimed[] = [];
+    const reserved: [ReservedPage, readonly Waiting[]][] = [];
     for (const [number, members] of pages) {
-      try {
-        const page = await this.#map.claim(number, chunksOf(members));
-        if (page) claimed.push({ page, members });
+      await this.#orReject(members, async () => {
+        const page = await this.#map.reserve(number);
+        if (page) reserved.push([page, members]);
         else this.#waiting.push(...members);
-      } catch (error) {
-        for (const { reject } of members) reject(error);
-      }
+      });
+    }
+    // What was confirmed last must be durable before the other copy is written over.
+    const sure = reserved.every(([page]) => page.sure);
+    const claimed: Claimed[] = [];
+    const flushed = sure ? Promise.resolve() : this.#file.flush();
+    for (const [page, members] of reserved) {
+      await this.#orReject(members, async () => {
+        await flushed.catch((error: unknown) => {
+          page.release();
+          throw error;
+        });
+        claimed.push({ page: await this.#map.claim(page, chunksOf(members)), members });
+      });
     }
     return claimed;
+  }
+
+  async #orReject(members: readonly Waiting[], work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      for (const { reject } of members) reject(error);
+    }
   }
 
   async #fail(error: unknown, claimed: readonly Claimed[], batch: readonly Waiting[]): Promise<void> {
