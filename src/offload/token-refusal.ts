@@ -16,20 +16,23 @@ import type { TokenState } from './token-standing.js';
  * stands for is not what it was. `lost`: the kept data is gone. `forbidden`: the system does not let this
  * user read the data. `limit`: there is no room for a new one. `bound elsewhere`: only the process that bound it can use it.
  */
-export type RefusalReason =
-  | 'malformed'
-  | 'forged'
-  | 'foreign'
-  | 'unknown'
-  | 'revoked'
-  | 'expired'
-  | 'evicted'
-  | 'closed'
-  | 'changed'
-  | 'lost'
-  | 'forbidden'
-  | 'limit'
-  | 'bound elsewhere';
+export const REFUSAL_REASONS = [
+  'malformed',
+  'forged',
+  'foreign',
+  'unknown',
+  'revoked',
+  'evicted',
+  'closed',
+  'lost',
+  'bound elsewhere',
+  'expired',
+  'changed',
+  'forbidden',
+  'limit',
+] as const;
+
+export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 
 type InvalidReason = Exclude<RefusalReason, 'expired' | 'changed' | 'forbidden' | 'limit'>;
 

@@ -2,6 +2,7 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { REFUSAL_REASONS } from '../../src/offload/token-refusal.js';
 import { errorCodes } from '../support/error-codes.js';
 import { fixture } from '../support/fixtures.js';
 import { vhdkit, vhdkitJson } from '../support/in-process.js';
@@ -70,6 +71,13 @@ describe('error codes', () => {
   });
 });
 
+test('every reason for refusing a token is documented, in order, and no other', () => {
+  const documented = [...section('Tokens').matchAll(/^\| `([a-z ]+)` \| `[A-Z_]+` \|/gm)].map(
+    ([, reason]) => reason,
+  );
+  expect(documented).toEqual(REFUSAL_REASONS);
+});
+
 describe('JSON', () => {
   let folder: string;
   beforeAll(() => {
@@ -106,6 +114,7 @@ describe('JSON', () => {
     ['token write', (at) => ['token', 'write', path.join(at, 'a.tok'), path.join(at, 'a.vhdx'), '--dry-run']],
     ['token show', (at) => ['token', 'show', path.join(at, 'a.tok')]],
     ['token list', () => ['token', 'list']],
+    ['token limits', () => ['token', 'limits']],
     ['token revoke', (at) => ['token', 'revoke', path.join(at, 'a.tok')]],
   ];
 

@@ -122,12 +122,13 @@ export class LmdbIndex {
   ): Generator<string[]> {
     let start = range.start;
     let exclusiveStart = false;
-    for (;;) {
+    // Mostly the first one will do.
+    for (let limit = 2; ; limit = Math.min(2 * limit, BATCH)) {
       const from = start === undefined ? {} : { start, exclusiveStart };
       const end = range.end === undefined ? {} : { end: range.end };
-      const keys = look(() => [...part.getKeys({ ...from, ...end, limit: BATCH })]);
+      const keys = look(() => [...part.getKeys({ ...from, ...end, limit })]);
       yield look(() => keys.flatMap((key) => pick(key) ?? []));
-      if (keys.length < BATCH) return;
+      if (keys.length < limit) return;
       start = keys.at(-1);
       exclusiveStart = true;
     }
