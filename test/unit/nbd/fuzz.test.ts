@@ -28,7 +28,7 @@ class Dice {
     return ((bits ^ (bits >>> 14)) >>> 0) % sides;
   }
 
-  pick<T>(first: T, ...others: NoInfer<T>[]): T {
+  pick<T>(first: T, ...others: T[]): T {
     return [first, ...others][this.roll(others.length + 1)] ?? first;
   }
 
