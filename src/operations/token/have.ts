@@ -8,6 +8,7 @@
  * void. Those that are needed are resolved before anything is written, so that a set is used whole or
  * refused whole.
  */
+import { roundDown, roundUp } from '../../base/bytes.js';
 import { throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { clipExtent, type Extent, pushExtent } from '../../block/extent.js';
 import { type Block, BlockMap, type HashedRange } from '../../offload/auxiliary/block-map.js';
@@ -27,7 +28,7 @@ import {
 } from './content.js';
 import type { TokenRange } from './token-file.js';
 
-/** Extents of candidates begin and end so, or are read instead of shared: targets are written in sectors. */
+/** Extents of candidates are shared from and to multiples of this, and read between: targets have sectors. */
 const ALIGNMENT = 4096;
 /** Longest run that is looked up at once. */
 const LOCATE_WINDOW = 64 * 1024 * 1024;
@@ -164,19 +165,33 @@ class Composer {
       yield { state: 'zero', offset, length };
       return;
     }
+    const { fixed } = source;
+    const shift = offset - found.offset;
+    let end = offset;
     for (let done = 0; done < length; done += LOCATE_WINDOW) {
       const count = Math.min(LOCATE_WINDOW, length - done);
-      const place = { offset: offset + done, length: count };
-      const there = source.fixed ? await source.locate(found.offset + done, count) : [];
-      const shift = offset - found.offset;
-      const whole = there.every(
-        (extent) =>
-          (extent.offset - found.offset) % ALIGNMENT === 0 &&
-          (extent.length % ALIGNMENT === 0 || extent === there.at(-1)),
-      );
-      if (source.fixed && whole) for (const extent of there) yield moved(extent, extent.offset + shift);
-      else yield { state: 'data', ...place, file: this.#checked, fileOffset: place.offset };
+      for (const extent of fixed ? await source.locate(found.offset + done, count) : []) {
+        const start = offset + roundUp(extent.offset - found.offset, ALIGNMENT);
+        const last = extent.offset + extent.length - found.offset;
+        const stop = offset + (last === length ? last : roundDown(last, ALIGNMENT));
+        if (start >= stop) continue;
+        if (start > end) yield this.#checkedPiece(end, start);
+        yield clipExtent(moved(extent, extent.offset + shift), start, stop - start);
+        end = stop;
+      }
     }
+    if (end < offset + length) yield this.#checkedPiece(end, offset + length);
+  }
+
+  /** Through a buffer, looked at again. */
+  #checkedPiece(start: number, end: number): TokenExtent {
+    return {
+      state: 'data',
+      offset: start,
+      length: end - start,
+      file: this.#checked,
+      fileOffset: start,
+    };
   }
 
   /** A stretch that was not found: the token is needed. */

@@ -1,8 +1,11 @@
 /** Hash tokens: data is taken from whoever has it, and only if it is that data at that moment. */
 import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { convert } from '../../../../src/operations/convert.js';
+import { create } from '../../../../src/operations/create.js';
 import { listTokens } from '../../../../src/operations/token/show.js';
+import { write } from '../../../../src/operations/write.js';
 import { fileExtents } from '../../../support/fiemap.js';
 import { type FileSystemKind, type MountedFileSystem, mountNew } from '../../../support/mounts.js';
 import { canMount } from '../../../support/requires.js';
@@ -204,6 +207,38 @@ describe('hash tokens', () => {
 });
 
 describe.skipIf(!canMount('xfs'))('storage that shares extents', () => {
+  it('shares those of a chain, except where a sector of a child cuts them', async () => {
+    kit = new TokenKit(folderOn('xfs'));
+    writeFileSync(kit.at('a.img'), data);
+    await convert(kit.host, { source: kit.at('a.img'), target: kit.at('base.vhd') });
+    await create(kit.host, {
+      path: kit.at('child.vhd'),
+      type: 'differencing',
+      parent: kit.at('base.vhd'),
+    });
+    const changed = Buffer.from(data);
+    changed.fill(9, MiB + 512, MiB + 2048);
+    const input = Readable.from([changed.subarray(MiB + 512, MiB + 2048)]);
+    await write(kit.host, { path: kit.at('child.vhd'), offset: MiB + 512, input });
+    writeFileSync(kit.at('a.img'), changed);
+    await kit.read('a.img', 't.tok', { hash: true });
+    rmSync(kit.at('a.img'));
+    for (const name of ['lun.img', 'lun.vhdx']) {
+      const path = kit.at(name);
+      await create(kit.host, {
+        path,
+        size: SIZE,
+        ...(name === 'lun.vhdx' ? { logicalSectorSize: 4096 } : {}),
+      });
+      const { bytes, reused } = await kit.write('t.tok', name, have('child.vhd'));
+      expect(reused).toBe(SIZE);
+      expect(bytes).toEqual({ shared: SIZE - 4 * KiB, kernelCopied: 0, buffered: 4 * KiB, zeroed: 0 });
+    }
+    expect(content('lun.img').equals(changed)).toBe(true);
+    await convert(kit.host, { source: kit.at('lun.vhdx'), target: kit.at('back.img') });
+    expect(content('back.img').equals(changed)).toBe(true);
+  });
+
   it('shares those of the candidates, which stay as they are', async () => {
     kit = new TokenKit(folderOn('xfs'));
     await prepare();
