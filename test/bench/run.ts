@@ -1,5 +1,5 @@
 /**
- * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,start-up,memory]`.
+ * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,tokens,start-up,memory]`.
  *
  * Compares vhdkit with qemu-img and cp in the same run on the same machine and prints medians and ratios.
  * It never fails for being slow: absolute times belong to machines, and a ratio below what is wanted is
@@ -22,6 +22,7 @@ import { benchCompact } from './compact.js';
 import { type Contender, type Measured, race, vhdkitContender } from './measure.js';
 import { benchMerge } from './merge.js';
 import { mebibytes, milliseconds, type Row, ratio, table } from './table.js';
+import { benchTokens } from './tokens.js';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
@@ -32,7 +33,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: 'string', default: process.env.VHDKIT_BENCH_GIB ?? '4' },
     rounds: { type: 'string', default: process.env.VHDKIT_BENCH_ROUNDS ?? '3' },
-    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,start-up,memory' },
+    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,tokens,start-up,memory' },
   },
 });
 const gib = Number(values.gib);
@@ -215,6 +216,7 @@ try {
     if (wanted('compact') && canMount('ext4')) await benchCompacting();
   }
   if (wanted('merge')) await benchMerging();
+  if (wanted('tokens')) await benchTokens(makeTempFolder('tokens'), say);
   if (wanted('start-up')) await benchStartUp();
   if (wanted('memory')) await benchMemory();
 } finally {
