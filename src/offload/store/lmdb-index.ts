@@ -9,7 +9,7 @@
  * the same first two, so they are found by leaping from class to class.
  */
 import type { Database, Key, RootDatabase } from 'lmdb';
-import { assertRoom, chargeOf, isLimited, isLive, toLimits, usageAfter } from './limits.js';
+import { addUsage, assertRoom, chargeOf, isLive, NO_USAGE, toLimits, usageAfter } from './limits.js';
 import {
   dueTime,
   type EvictionOrder,
@@ -55,9 +55,15 @@ export class LmdbIndex {
 
   /** In a transaction: notes that a record takes another's place. @throws TOKEN_LIMIT, before anything is noted */
   replace(limits: StoreLimits, before: TokenRecord | undefined, after: TokenRecord | undefined): void {
-    if (isLimited(limits)) {
-      const used = this.usage();
-      assertRoom(limits, used, usageAfter(used, before, after), this.#folder);
+    const change = usageAfter(NO_USAGE, before, after);
+    if (change.tokens > 0 || change.keptBytes > 0) {
+      // Only what the limits ask for: counting costs more than the rest.
+      const used = {
+        tokens: limits.tokens === undefined ? 0 : entryCount(this.#live),
+        ended: 0,
+        keptBytes: limits.keptBytes === undefined ? 0 : this.#keptBytes(),
+      };
+      assertRoom(limits, used, addUsage(used, change), this.#folder);
     }
     if (before) this.#remove(before);
     if (after) this.#add(after);
@@ -75,9 +81,13 @@ export class LmdbIndex {
   }
 
   usage(): StoreUsage {
-    let keptBytes = 0;
-    for (const { value } of this.#kept.getRange()) keptBytes += Number(value.readBigUInt64BE());
-    return { tokens: entryCount(this.#live), ended: entryCount(this.#ended), keptBytes };
+    return { tokens: entryCount(this.#live), ended: entryCount(this.#ended), keptBytes: this.#keptBytes() };
+  }
+
+  #keptBytes(): number {
+    let sum = 0;
+    for (const { value } of this.#kept.getRange()) sum += Number(value.readBigUInt64BE());
+    return sum;
   }
 
   /** Ids in the order in which they make room, a batch at a time; each batch is looked up anew. */
