@@ -75,7 +75,8 @@ test('every reason for refusing a token is documented, in order, and no other', 
   const documented = [...section('Tokens').matchAll(/^\| `([a-z ]+)` \| `[A-Z_]+` \|/gm)].map(
     ([, reason]) => reason,
   );
-  expect(documented).toEqual(REFUSAL_REASONS);
+  // Counted along with them: data that arrived is not what the checksums say.
+  expect(documented).toEqual([...REFUSAL_REASONS, 'mismatch']);
 });
 
 describe('JSON', () => {
