@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { localClaims } from '../../src/io/claims.js';
+import type { RandomAccessFile } from '../../src/io/random-access-file.js';
 import { SoundFile } from '../../src/layers/write-once/sound-file.js';
 import { CHUNKS_PER_PAGE, layoutOf, PAGE_BYTES } from '../../src/layers/write-once/sparse/layout.js';
 import { emptyBits, encodePage } from '../../src/layers/write-once/sparse/map-page.js';
@@ -30,8 +31,29 @@ interface Opened {
   queue: SealQueue;
 }
 
-async function open(disk: CrashDisk, writable = true): Promise<Opened> {
-  const file = new SoundFile(await disk.fileSystem().open(NAME, { writable }));
+/** What a process does that is killed after `left` writes and flushes: nothing any more. */
+function mortal(file: RandomAccessFile, left: number, died: () => void): RandomAccessFile {
+  const never = new Promise<void>(() => undefined);
+  let count = left;
+  return new Proxy(file, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== 'function') return value;
+      if (name !== 'write' && name !== 'flush') return value.bind(target);
+      return (...args: unknown[]) => {
+        count -= 1;
+        if (count < 0) died();
+        return count < 0 ? never : (value.apply(target, args) as Promise<void>);
+      };
+    },
+  });
+}
+
+async function open(
+  disk: CrashDisk,
+  { writable = true, life = Number.POSITIVE_INFINITY, died = () => {} } = {},
+): Promise<Opened> {
+  const file = new SoundFile(mortal(await disk.fileSystem().open(NAME, { writable }), life, died));
   const map = new PresenceMap(file, layout, writable ? localClaims(NAME) : undefined, pause);
   return { map, queue: new SealQueue(file, map, pause) };
 }
@@ -59,7 +81,7 @@ function toldBy(told: Told, instant: Instant): number[] {
 async function lookAt(state: CrashState, needed: readonly number[], label: string): Promise<number[]> {
   const answers = [];
   for (const writable of [false, true]) {
-    const { map } = await open(new CrashDisk(state), writable);
+    const { map } = await open(new CrashDisk(state), { writable });
     const written = [];
     for (const chunk of ALL) if (await map.has(chunk)) written.push(chunk);
     for (const chunk of needed) expect(written, label).toContain(chunk);
@@ -67,6 +89,14 @@ async function lookAt(state: CrashState, needed: readonly number[], label: strin
     answers.push(written);
   }
   return answers[1] ?? [];
+}
+
+async function expectKept(disk: CrashDisk, told: Told, label: string): Promise<void> {
+  for (const later of disk.states({ reorderings: 3 })) {
+    const { map } = await open(new CrashDisk(later.state));
+    for (const chunk of toldBy(told, later))
+      expect(await map.has(chunk), `${label}; then ${later.label}`).toBe(true);
+  }
 }
 
 describe('the map of a sparse write-once device', () => {
@@ -98,12 +128,38 @@ describe('the map of a sparse write-once device', () => {
       if (again.count > 0) torn += 1;
       await next.seal(12_345);
       second.set(12_345, again.count);
-      for (const later of again.states({ reorderings: 3 })) {
-        const { map: found } = await open(new CrashDisk(later.state));
-        for (const chunk of toldBy(second, later))
-          expect(await found.has(chunk), `${instant.label}; then ${later.label}`).toBe(true);
-      }
+      await expectKept(again, second, instant.label);
+      // The same by somebody who writes before looking.
+      const blind = new CrashDisk(instant.state);
+      blind.start();
+      await (await open(blind)).queue.seal(12_345);
+      await expectKept(blind, new Map(needed.map((chunk) => [chunk, 0])), instant.label);
     }
     expect(torn).toBeGreaterThan(5);
+  });
+
+  it('survives that a process is killed, and later the machine stops', async () => {
+    for (let life = 1; life < 24; life += 1) {
+      const disk = newDisk();
+      disk.start();
+      const told: Told = new Map();
+      let died = (): void => undefined;
+      const death = new Promise<void>((resolve) => {
+        died = resolve;
+      });
+      const { queue } = await open(disk, { life, died });
+      const first = (async () => {
+        for (const chunk of ALL) {
+          await queue.seal(chunk);
+          told.set(chunk, disk.count);
+        }
+      })();
+      await Promise.race([first, death]);
+      const { map, queue: next } = await open(disk);
+      for (const chunk of ALL) if (await map.has(chunk)) told.set(chunk, told.get(chunk) ?? disk.count);
+      await next.seal(12_345);
+      told.set(12_345, disk.count);
+      await expectKept(disk, told, `killed after ${life}`);
+    }
   });
 });
