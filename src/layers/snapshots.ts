@@ -86,6 +86,8 @@ export interface AttachOptions {
   /** False: neither disk nor snapshots are going to be changed. */
   writable: boolean;
   provider?: ProviderChoice;
+  /** Names of snapshots whose devices may be lost, because they are going to be deleted. */
+  expendable?: readonly string[];
 }
 
 export interface AttachedSet {
@@ -108,7 +110,7 @@ export async function attachSnapshots(
   access: SnapshotAccess,
   options: AttachOptions,
 ): Promise<AttachedSet> {
-  const { folder, writable, provider } = options;
+  const { folder, writable, provider, expendable = [] } = options;
   const { clock, random } = access;
   const found = await openStore(folder, access);
   const store = found ?? SnapshotStore.begin(folder, storeAccess(access), disk.size, DEFAULT_CHUNK_SIZE);
@@ -116,7 +118,7 @@ export async function attachSnapshots(
   if (state === 'changed') await store.giveUpAll(disk.size, writable);
   if (found && writable) await store.sweep();
   const copier = new CopyAndWriter({ clock, random, ...(provider ? { provider } : {}) });
-  const set = await SnapshotSet.open({ primary: disk, file, store, copier, writable });
+  const set = await SnapshotSet.open({ primary: disk, file, store, copier, writable, expendable });
   if (writable) await set.removeLeftovers();
   return { set, state, tally: copier.tally };
 }

@@ -20,8 +20,11 @@ export const MAX_SNAPSHOTS = 250;
 const MAX_LEFTOVERS = 1000;
 const MAX_TEXT = 4096;
 
-/** Why a snapshot is broken: its chunk could not be kept, or the image was changed while nobody kept anything. */
-export type BreakReason = 'copy-failed' | 'image-changed';
+/**
+ * Why a snapshot is broken: a chunk could not be kept; the image was changed while nobody kept anything; its device, or
+ * one of a newer snapshot that it reads through, was given up.
+ */
+export type BreakReason = 'copy-failed' | 'image-changed' | 'device-lost';
 
 export interface SnapshotEntry {
   id: string;
@@ -129,7 +132,7 @@ function isCount(value: unknown): value is number {
 
 const STATES: readonly unknown[] = ['intact', 'broken', 'deleting'];
 const POLICIES: readonly unknown[] = ['fail-writes', 'break-snapshot'];
-const REASONS: readonly unknown[] = [undefined, 'copy-failed', 'image-changed'];
+const REASONS: readonly unknown[] = [undefined, 'copy-failed', 'image-changed', 'device-lost'];
 
 function isEntry(value: unknown): value is SnapshotEntry & Fields {
   if (!isFields(value)) return false;

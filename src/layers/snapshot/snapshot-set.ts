@@ -19,6 +19,7 @@ import { type FailurePolicy, SnapshotLayer } from './catalogue.js';
 import { assertIntact, type Run } from './chunk-reader.js';
 import { moveDown } from './move-down.js';
 import { assertSnapshotName } from './names.js';
+import { lostSnapshot, type OpenLayersOptions, openLayers } from './open-layers.js';
 import { MAX_SNAPSHOTS, type SnapshotEntry } from './record.js';
 import type { SweepOptions } from './restore-run.js';
 import { SettledFile } from './settled-file.js';
@@ -30,14 +31,12 @@ import { type SnapshotStore, stampOf } from './store.js';
 const MIN_CHUNK_SIZE = 4 * KiB;
 const MAX_CHUNK_SIZE = 16 * MiB;
 
-export interface SnapshotSetParts {
+export interface SnapshotSetParts extends OpenLayersOptions {
   /** The disk. It is flushed and closed with the set; it must not close `file` before `beforeClose` was called. */
   primary: BlockDevice;
   file: RandomAccessFile;
   store: SnapshotStore;
   copier: CopyAndWriter;
-  /** False: nothing is going to be changed, neither disk nor snapshots. */
-  writable: boolean;
 }
 
 export interface NewSnapshot {
@@ -84,18 +83,8 @@ export class SnapshotSet {
    * @throws NOT_FOUND, WRITE_ONCE_MISMATCH, IMAGE_CORRUPT (a device), IN_USE, IO_FAILED
    */
   static async open(parts: SnapshotSetParts): Promise<SnapshotSet> {
-    const { store, writable } = parts;
-    const { record } = store;
-    const shape = { size: record.imageSize, chunkSize: record.chunkSize, primaryId: record.imageId };
-    const layers: SnapshotLayer[] = [];
+    const layers = await openLayers(parts.store, parts);
     try {
-      for (const entry of record.snapshots.filter(isUseful)) {
-        const device = await store.access.devices.open(store.devicePath(entry.device), {
-          ...shape,
-          writable,
-        });
-        layers.push(new SnapshotLayer(entry, device));
-      }
       const set = new SnapshotSet(parts, layers);
       await set.#resume();
       return set;
@@ -224,7 +213,7 @@ export class SnapshotSet {
     const { id } = this.#entryNamed(name);
     const layer = this.volume.catalogue.layers.find((each) => each.id === id);
     const { label } = this.volume;
-    if (!layer) throw imageChanged(label, name);
+    if (!layer) throw lostSnapshot(label, this.#entryNamed(name));
     assertIntact(layer, label);
     return layer;
   }
@@ -410,7 +399,7 @@ export class SnapshotSet {
     const { restoring } = store.record;
     if (restoring === undefined) return;
     const source = volume.catalogue.layers.find(({ id }) => id === restoring);
-    if (source?.state !== 'intact') throw imageChanged(volume.label, restoring);
+    if (source?.state !== 'intact') throw lostSnapshot(volume.label, store.entry(restoring));
     this.#settled = await this.#openSettled(false);
     volume.beginRestore(source, this.#settled);
   }
@@ -429,21 +418,4 @@ export class SnapshotSet {
     await store.removeSettled();
     return run.restored;
   }
-}
-
-/** Whether others read through its device: not if the image was changed since, for then all were lost at once. */
-function isUseful(entry: SnapshotEntry): boolean {
-  return entry.reason !== 'image-changed';
-}
-
-function imageChanged(disk: string, name: string): VhdkitError {
-  return new VhdkitError(
-    'SNAPSHOT_BROKEN',
-    `The snapshot '${name}' of ${disk} is broken: the image was changed by something else than vhdkit since`,
-    {
-      operation: 'open snapshot',
-      context: { path: disk, snapshot: name, reason: 'image-changed' },
-      hint: `Delete it: vhdkit snapshot delete ${disk} ${name}`,
-    },
-  );
 }

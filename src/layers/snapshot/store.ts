@@ -182,6 +182,17 @@ export class SnapshotStore {
     else change(this.#record);
   }
 
+  /** A snapshot is lost, and with it all older ones, which read through it. */
+  async giveUpThrough(id: string): Promise<void> {
+    await this.update((record) => {
+      const newest = record.snapshots.findIndex((entry) => entry.id === id);
+      const lost = record.snapshots.slice(0, newest + 1);
+      for (const entry of lost)
+        Object.assign(entry, { state: 'broken', reason: entry.reason ?? 'device-lost' });
+      if (lost.some((entry) => entry.id === record.restoring)) delete record.restoring;
+    });
+  }
+
   /** Before a snapshot is recorded. */
   async addMark(id: string): Promise<void> {
     await this.#write(id + MARK, new Uint8Array(0));

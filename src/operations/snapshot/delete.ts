@@ -4,6 +4,7 @@
 import { VhdkitError } from '../../base/errors.js';
 import type { SnapshotSet } from '../../layers/snapshots.js';
 import type { Host, ProgressSink } from '../host.js';
+import { findStore } from './access.js';
 import { openSet, type SnapshotChoice } from './open-set.js';
 import type { SnapshotDeleteResult } from './types.js';
 import { deleteVolume, findVolume } from './volume.js';
@@ -95,7 +96,9 @@ async function deleteOthers(host: Host, options: SnapshotDeleteOptions): Promise
     const call = { control, path, method: 'POST' as const, segments: ['delete'], body };
     return askServer(host, signal ? { ...call, signal } : call);
   }
-  const opened = await openSet(host, options);
+  const recorded = all ? ((await findStore(host, path, options.folder))?.record.snapshots ?? []) : [];
+  const expendable = dryRun ? [] : [...names, ...recorded.map(({ name }) => name)];
+  const opened = await openSet(host, options, { expendable });
   try {
     return await deleteIn(host, opened.set, options);
   } finally {

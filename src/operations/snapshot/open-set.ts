@@ -50,7 +50,7 @@ export interface OpenedSet extends AttachedSet {
 export async function openSet(
   host: Host,
   choice: SnapshotChoice,
-  options: Pick<AttachOptions, 'provider'> = {},
+  options: Pick<AttachOptions, 'provider' | 'expendable'> = {},
 ): Promise<OpenedSet> {
   const { path } = choice;
   const { fileSystem, timer } = host;
