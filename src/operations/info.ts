@@ -9,6 +9,7 @@ import type { Finding } from '../formats/finding.js';
 import type { Host } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
 import { linkInfo, type ParentInfo } from './link-info.js';
+import { countSnapshots } from './snapshot/list.js';
 
 export type { LinkStatus } from '../formats/chain.js';
 export type { LinkVerdict, ParentInfo } from './link-info.js';
@@ -39,6 +40,8 @@ export interface ImageInfo {
   fragmentation: Fragmentation;
   log: 'none' | 'clean' | 'dirty';
   warnings: readonly Finding[];
+  /** How many snapshots it has; absent without. */
+  snapshots?: number;
   parent?: ParentInfo;
 }
 
@@ -89,6 +92,8 @@ export async function info(host: Host, options: InfoOptions): Promise<InfoResult
       infos.push(described);
     }
     const top = infos[0] as ImageInfo;
+    const snapshots = top.format === 'raw' ? await countSnapshots(host, path) : undefined;
+    if (snapshots !== undefined) top.snapshots = snapshots;
     return chain ? { ...top, chain: infos } : top;
   } finally {
     await closeImages(walk.images);
