@@ -20,6 +20,8 @@ export interface NbdLimits {
   readonly connectionBytes: number;
   /** Bytes of payload beyond the reserves that all connections may hold together. */
   readonly sharedBytes: number;
+  /** Bytes of replies that wait to be taken by a client; with more, none of its requests is begun. */
+  readonly pendingBytes: number;
   /** Options a client may send, and their length in bytes. */
   readonly options: number;
   readonly optionBytes: number;
@@ -41,6 +43,7 @@ export const DEFAULT_LIMITS: NbdLimits = {
   reserveBytes: 1 * MiB,
   connectionBytes: 64 * MiB,
   sharedBytes: 128 * MiB,
+  pendingBytes: 1 * MiB,
   options: 1000,
   optionBytes: 64 * KiB,
   handshakeTime: 30_000,

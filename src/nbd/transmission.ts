@@ -90,14 +90,14 @@ export class Transmission {
   }
 
   work(): PhaseWaits {
-    const { limits, account, output } = this.#session;
+    const { limits, output } = this.#session;
     if (!this.#session.serveWaiting()) return 'event';
     let bytes = 0;
     for (let count = 0; count < limits.turnRequests; count++) {
       if (this.#isOver) return 'event';
       if (this.#session.inFlight >= limits.inFlight) return 'event';
-      // Replies without payload, which no account counts.
-      if (output.pending - account.held > limits.reserveBytes) return 'event';
+      // What the client has not taken is enough for now; reading ahead of it would only cool the processor's caches.
+      if (output.pending >= limits.pendingBytes) return 'event';
       const begun = this.#step();
       if (typeof begun === 'string') return begun;
       bytes += begun;

@@ -195,7 +195,7 @@ export function u32(...values: number[]): Buffer {
   return bytes;
 }
 
-export function option(number: number, data = Buffer.alloc(0)): Buffer {
+export function option(number: number, data: Buffer = Buffer.alloc(0)): Buffer {
   return Buffer.concat([Buffer.from('IHAVEOPT'), u32(number, data.length), data]);
 }
 

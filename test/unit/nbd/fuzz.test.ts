@@ -45,7 +45,7 @@ function number(dice: Dice): number {
 
 /** An option: right, or nearly. */
 function someOption(dice: Dice): Buffer {
-  const name = Buffer.from(dice.pick('disk', '', 'nothing', 'disk\0', 'x'.repeat(5000)));
+  const name: Buffer = Buffer.from(dice.pick('disk', '', 'nothing', 'disk\0', 'x'.repeat(5000)));
   const named = Buffer.concat([u32(dice.roll(4) === 0 ? number(dice) : name.length), name]);
   const data = dice.pick<Buffer>(
     Buffer.alloc(0),

@@ -151,7 +151,7 @@ describe('memory', () => {
     const served = await started({ device: new MemoryDevice(16 * MiB), limits, timer });
     const filler = await open(served);
     await filler.write(Buffer.alloc(16 * MiB, 1), 0);
-    const deaf = await greedy(served, 100, 4 * MiB);
+    const deaf = await greedy(served, 100, 8 * MiB);
     const deafId = lastId(served);
     await until(() => served.server.sharedBytes > 6 * MiB);
     const waiting = await RawClient.transmitting(served.socket);
