@@ -4,7 +4,7 @@
  * Not here: the layers that keep it, and who goes through them (serve/).
  */
 import { VhdkitError } from '../base/errors.js';
-import { hasPreservedVolume } from '../layers/two-volumes/volume-site.js';
+import { hasPreservedVolume } from '../layers/volumes.js';
 import type { Host } from './host.js';
 
 /** @throws HAS_SNAPSHOTS: what changes the image without its server would be seen in both volumes */

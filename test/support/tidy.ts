@@ -70,7 +70,7 @@ const SIBLINGS: readonly {
   {
     folder: 'src/offload/store',
     nested: false,
-    shared: ['token-store', 'store-errors', 'record-codec', 'open'].map(
+    shared: ['token-store', 'store-errors', 'record-codec', 'limits', 'open'].map(
       (name) => `src/offload/store/${name}.ts`,
     ),
     // The manager's default, and the one place that knows them all.
@@ -87,7 +87,12 @@ const SIBLINGS: readonly {
     folder: 'src/layers',
     nested: true,
     shared: [],
-    knownBy: ['src/layers/registry.ts', 'src/layers/compose.ts', 'src/layers/snapshots.ts'],
+    knownBy: [
+      'src/layers/registry.ts',
+      'src/layers/compose.ts',
+      'src/layers/snapshots.ts',
+      'src/layers/volumes.ts',
+    ],
   },
 ];
 
@@ -200,7 +205,8 @@ function siblingOf(file: string, folder: string, nested: boolean): string | unde
   if (!file.startsWith(`${folder}/`)) return undefined;
   const rest = file.slice(folder.length + 1).split('/');
   if (nested) return rest.length > 1 ? rest[0] : undefined;
-  return rest.length > 1 ? rest[0] : rest[0]?.replace(/\.ts$/, '');
+  // The files of one member begin with one word: lmdb-store.ts, lmdb-index.ts.
+  return rest.length > 1 ? rest[0] : rest[0]?.replace(/\.ts$/, '').split('-')[0];
 }
 
 function siblingComplaint(file: string, target: string): string | undefined {
@@ -242,7 +248,8 @@ function importComplaints(source: Source): string[] {
 
 function oneFileComplaints(sources: readonly Source[]): string[] {
   return ONE_FILE_ONLY.flatMap((library) => {
-    const users = sources.filter((source) => importsOf(source).some((item) => library.test(item.specifier)));
+    const uses = ({ specifier, typeOnly }: Import): boolean => !typeOnly && library.test(specifier);
+    const users = sources.filter((source) => importsOf(source).some(uses));
     if (users.length < 2) return [];
     return [`${library.source}: imported by ${users.map((user) => user.path).join(' and ')}; one file only`];
   });

@@ -11,8 +11,7 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import { makePrivateFolder, removeEmptyFolder } from '../../io/private-folder.js';
-import type { NewVolume, VolumeFacts } from '../../layers/two-volumes/volume-site.js';
-import { VolumeSite } from '../../layers/two-volumes/volume-site.js';
+import { type NewVolume, type VolumeFacts, VolumeSite } from '../../layers/volumes.js';
 import type { ControlRequest, ControlRoute } from '../../nbd/control-routes.js';
 import type { Host } from '../host.js';
 import type { OpenedDisk } from './open-disk.js';

@@ -13,7 +13,7 @@ import {
   removePreservedVolume,
   type VolumeFacts,
   volumeFolder,
-} from '../../layers/two-volumes/volume-site.js';
+} from '../../layers/volumes.js';
 import { controlPath, controlRequest } from '../../nbd/control-client.js';
 import type { Host } from '../host.js';
 import { nameOfTime } from './create.js';
