@@ -80,7 +80,6 @@ export class IncomingWrite {
   }
 
   #piece(buffer: Buffer): void {
-    const { device } = this.#session;
     const length = this.#length;
     const offset = this.#at;
     const bytes = buffer.subarray(0, length);
@@ -91,14 +90,20 @@ export class IncomingWrite {
       return;
     }
     if (this.#failure === undefined) {
-      const written = device.write(bytes, offset).catch((error: unknown) => {
-        this.#failure ??= { error };
-      });
-      this.#writes.push(written.finally(() => this.#release(buffer, length)));
+      this.#writes.push(this.#writePiece(bytes, offset).finally(() => this.#release(buffer, length)));
     } else {
       this.#release(buffer, length);
     }
     if (this.#at === this.#end) this.#session.run(this.#request, () => this.#finish());
+  }
+
+  /** Never rejects: the first failure is the request's. */
+  async #writePiece(bytes: Uint8Array, offset: number): Promise<void> {
+    try {
+      await this.#session.device.write(bytes, offset);
+    } catch (error) {
+      this.#failure ??= { error };
+    }
   }
 
   /** The whole request in one piece. */
