@@ -179,12 +179,11 @@ describe('revocation while a write goes on', () => {
     ['a hint lets it finish, whatever was asked', 'hint', ['--hint']],
   ])('%s; no other begins', async (_, name, hint) => {
     const args = name === 'hint' ? ['--on-revoke', 'abort'] : [];
-    const { tokens, write } = await running(name, '2M', ...args);
+    const { tokens, write } = await running(name, '1M', ...args);
     const result = await tokens.json('revoke', 't.tok', ...hint);
     expect(result).toMatchObject(
       name === 'hint' ? { leaving: [expect.any(String)] } : { revoked: [expect.any(String)] },
     );
-    expect((await tokens.list())[0]?.state).toBe(name === 'hint' ? 'leaving' : 'revoked');
     expect(await tokens.refused('write', 't.tok', 'a.img')).toBe('TOKEN_INVALID revoked');
     expect(await write.exited).toBe(0);
     expect(readFileSync(tokens.at('lun.img')).equals(readFileSync(tokens.at('a.img')))).toBe(true);
