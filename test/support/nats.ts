@@ -6,6 +6,7 @@
  * when the test run ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { NetworkHost } from './hosts.js';
 import { makeTempFolder, removeFolder } from './tmp.js';
@@ -65,6 +66,22 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
+/** A signal is sent before it is heard: on a busy machine a thread may still answer. */
+function untilStopped(pid: number | undefined): void {
+  const tasks = `/proc/${pid}/task`;
+  const isStopped = (task: string): boolean => {
+    try {
+      return /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, 'latin1'));
+    } catch {
+      return true;
+    }
+  };
+  for (let attempt = 0; existsSync(tasks) && attempt < 400; attempt += 1) {
+    if (readdirSync(tasks).every(isStopped)) return;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  }
+}
+
 /** Starts a server. Its program must be there (`tool('nats-server')`). */
 export async function startNats(options: NatsServerOptions = {}): Promise<NatsServer> {
   const folder = makeTempFolder('nats');
@@ -101,7 +118,10 @@ export async function startNats(options: NatsServerOptions = {}): Promise<NatsSe
     url: `nats://${address}:${port}`,
     kill,
     start,
-    suspend: () => child?.kill('SIGSTOP'),
+    suspend: () => {
+      child?.kill('SIGSTOP');
+      untilStopped(child?.pid);
+    },
     resume: () => child?.kill('SIGCONT'),
     remove: async () => {
       await kill();
