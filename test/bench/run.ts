@@ -1,5 +1,5 @@
 /**
- * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,tokens,start-up,memory]`.
+ * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,tokens,serve,start-up,memory]`.
  *
  * Compares vhdkit with qemu-img and cp in the same run on the same machine and prints medians and ratios.
  * It never fails for being slow: absolute times belong to machines, and a ratio below what is wanted is
@@ -21,6 +21,7 @@ import { createRunFolder, makeTempFolder, removeFolder } from '../support/tmp.js
 import { benchCompact } from './compact.js';
 import { type Contender, type Measured, race, vhdkitContender } from './measure.js';
 import { benchMerge } from './merge.js';
+import { benchServe } from './serve.js';
 import { mebibytes, milliseconds, type Row, ratio, table } from './table.js';
 import { benchTokens } from './tokens.js';
 
@@ -33,7 +34,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: 'string', default: process.env.VHDKIT_BENCH_GIB ?? '4' },
     rounds: { type: 'string', default: process.env.VHDKIT_BENCH_ROUNDS ?? '3' },
-    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,tokens,start-up,memory' },
+    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,tokens,serve,start-up,memory' },
   },
 });
 const gib = Number(values.gib);
@@ -217,6 +218,7 @@ try {
   }
   if (wanted('merge')) await benchMerging();
   if (wanted('tokens')) await benchTokens(makeTempFolder('tokens'), say);
+  if (wanted('serve')) await benchServe(makeTempFolder('serve'), rounds, say);
   if (wanted('start-up')) await benchStartUp();
   if (wanted('memory')) await benchMemory();
 } finally {
