@@ -41,6 +41,7 @@ function imageLines(image: ImageInfo, style: Style): string[] {
     ['payload alignment', payloadAlignment === null ? undefined : sizeText(payloadAlignment)],
     ['fragmentation', fragmentationText(image.fragmentation)],
     ['log', logText(image.log, style)],
+    ['snapshots', image.snapshots === undefined ? undefined : String(image.snapshots)],
     ...parentFields(image, style),
   ];
   const warnings = findingLines(image.warnings, style).map((line) => `  ${line}`);
