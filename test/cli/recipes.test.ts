@@ -1,7 +1,11 @@
-/** Every vhdkit command of docs/recipes.md runs, on disks made here; the programs around it do not. */
+/**
+ * Every vhdkit command of docs/recipes.md runs, on disks made here. The programs around it do not, but for recipes with
+ * a server: those are scripts that run as they stand, and end with the first line that fails.
+ */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { lacking } from '../support/requires.js';
 import { describeFailure, must, PROJECT_ROOT, run } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
@@ -27,7 +31,30 @@ const GIVEN: Readonly<Record<string, readonly string[]>> = {
   'Grow a disk': ['disk.vhdx'],
   'Shrink a WSL disk': ['ext4.vhdx'],
   'A large disk, on a machine with other work': ['disk.vhdx'],
+  'A chain for programs that know no chains': ['disk.vhdx'],
+  'A scratch disk for a CI job': ['disk.vhdx'],
+  'Snapshot, risky change, back again': ['disk.img'],
+  'Nightly export of a disk in use, and then only what changed': ['disk.img'],
+  'Those who came before, and those who come after': ['disk.img'],
 };
+
+/** Recipes with a server, and what must be true of what they made. */
+const SERVED: Readonly<Record<string, string>> = {
+  'A chain for programs that know no chains': 'qemu-img compare copy.img copy.qcow2',
+  'A scratch disk for a CI job': 'test ! -S job.sock && vhdkit compare disk.vhdx "$samples/a.raw"',
+  'Snapshot, risky change, back again':
+    'cmp disk.img "$samples/a.raw" && ! vhdkit compare failed.vhdx disk.img',
+  'Nightly export of a disk in use, and then only what changed': 'test $(wc -l < changed) = 1',
+  'Those who came before, and those who come after':
+    "qemu-io -r -f raw -c 'read -P 2 2M 64k' copy.img && cmp -n 2M copy.img $samples/a.raw",
+};
+
+const lacks = lacking('nbdinfo', 'nbdcopy', 'nbdsh', 'qemu-img', 'qemu-io', 'jq');
+
+/** What a CI job does with its disk. */
+const RUN_TESTS = `#!/bin/sh
+qemu-io -f raw -c 'write -P 0xee 9M 1M' -c flush -c 'read -P 0xee 9M 1M' "$1"
+`;
 
 /** A command as it stands in a shell script, a list of YAML or a list of strings. */
 const COMMAND = /^\s*(?:- run: |- |")?(vhdkit [^"]*?)(?:",)?$/gm;
@@ -45,6 +72,19 @@ function recipes(): Recipe[] {
 }
 
 let samples: string;
+
+/** Runs a script in which `vhdkit` is this one, and python3 the system's. What it started ends with it. @throws Error when a line fails */
+async function runServed(folder: string, script: string): Promise<void> {
+  const programs = makeTempFolder('programs');
+  writeFileSync(path.join(programs, 'vhdkit'), `#!/bin/sh\nexec '${process.execPath}' '${BIN}' "$@"\n`, {
+    mode: 0o755,
+  });
+  writeFileSync(path.join(folder, 'run-tests.sh'), RUN_TESTS, { mode: 0o755 });
+  const prelude =
+    "set -euo pipefail\nPATH=$programs:/usr/bin:$PATH\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n";
+  const result = await run('bash', ['-c', prelude + script], { cwd: folder, env: { samples, programs } });
+  if (result.status !== 0) throw new Error(describeFailure('bash', [], result));
+}
 
 /** 24 MiB with payload in the middle, as raw and VHDX. */
 beforeAll(async () => {
@@ -65,13 +105,16 @@ describe('the recipes', () => {
     }
   });
 
-  test.each(recipes())('$title', async ({ title, commands }) => {
+  test.for(recipes())('$title', async ({ title, blocks, commands }, { skip }) => {
+    const script = SERVED[title];
+    if (script !== undefined) skip(lacks !== '', `not run${lacks}`);
     const folder = testFolder();
     for (const name of GIVEN[title] ?? []) {
       const target = path.join(folder, name);
       mkdirSync(path.dirname(target), { recursive: true });
-      await must('cp', [path.join(samples, `a${path.extname(name)}`), target]);
+      await must('cp', [path.join(samples, name.endsWith('.vhdx') ? 'a.vhdx' : 'a.raw'), target]);
     }
+    if (script !== undefined) return runServed(folder, `${blocks.join('\n')}\n${script}`);
     for (const command of commands) {
       const line = command.replace(/^vhdkit /, '"$0" "$1" ');
       const result = await run('bash', ['-c', line, process.execPath, BIN], { cwd: folder });
