@@ -29,7 +29,8 @@ export { sealedFile, viewFile } from './snapshot/immutable-file.js';
 export type { BreakReason, SnapshotEntry, SnapshotRecord } from './snapshot/record.js';
 export type { SweepOptions } from './snapshot/restore-run.js';
 export { type NewSnapshot, SnapshotSet } from './snapshot/snapshot-set.js';
-export { SnapshotStore, snapshotFolder } from './snapshot/store.js';
+export { SnapshotStore } from './snapshot/store.js';
+export { snapshotFolder } from './snapshot-folder.js';
 
 /** Kinds of write-once devices that snapshots can be kept in. */
 export const SNAPSHOT_DEVICES: readonly LocalKind[] = ['sparse', 'vhdx', 'thin'];

@@ -63,11 +63,6 @@ const SETTLED_NAME = 'restore.settled';
 const MARK = '.intact';
 const DEVICE_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z-]+$/;
 
-/** Where an image's snapshots are kept unless something else is said. @param image its path without links */
-export function snapshotFolder(image: string): string {
-  return `${image}.vhdkit-snapshots`;
-}
-
 /** What tells whether the image was changed; undefined for block devices. */
 export function stampOf(file: RandomAccessFile): ImageStamp | undefined {
   const print = file.fingerprint();
