@@ -11,7 +11,7 @@ import type { EditableImage } from '../formats/editable-image.js';
 import { editImage } from '../formats/registry.js';
 import type { Host } from './host.js';
 import { assertNoPreservedVolume } from './preserved.js';
-import { keepSnapshots } from './snapshot/keeping-image.js';
+import { withSnapshots } from './snapshot/present.js';
 
 export interface EditOptions {
   format?: FormatId;
@@ -41,7 +41,7 @@ export async function openForEditing(host: Host, path: string, options: EditOpti
     const { format, nextLinkId } = options;
     const access = { clock, random, ...(nextLinkId === undefined ? {} : { nextLinkId }) };
     const opened = await editImage(file, access, format ? { format } : {});
-    const image = options.keepsPast ? opened : await keepSnapshots(host, opened);
+    const image = options.keepsPast ? opened : await withSnapshots(host, opened);
     return {
       image,
       async close() {

@@ -9,7 +9,7 @@ import type { Finding } from '../formats/finding.js';
 import type { Host } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
 import { linkInfo, type ParentInfo } from './link-info.js';
-import { countSnapshots } from './snapshot/list.js';
+import { snapshotCount } from './snapshot/present.js';
 
 export type { LinkStatus } from '../formats/chain.js';
 export type { LinkVerdict, ParentInfo } from './link-info.js';
@@ -92,7 +92,7 @@ export async function info(host: Host, options: InfoOptions): Promise<InfoResult
       infos.push(described);
     }
     const top = infos[0] as ImageInfo;
-    const snapshots = top.format === 'raw' ? await countSnapshots(host, path) : undefined;
+    const snapshots = top.format === 'raw' ? await snapshotCount(host, path) : undefined;
     if (snapshots !== undefined) top.snapshots = snapshots;
     return chain ? { ...top, chain: infos } : top;
   } finally {
