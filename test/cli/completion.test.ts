@@ -33,7 +33,7 @@ const CASES: readonly [line: string, offered: readonly string[]][] = [
   ['completion ', ['bash', 'fish', 'powershell', 'zsh']],
   ['help conv', ['convert']],
   ['token re', ['read', 'revoke']],
-  ['token write --tok', ['--token-offset', '--token-store']],
+  ['token write --token-', ['--token-offset', '--token-store']],
 ];
 
 describe(`bash${lacking('bash')}`, () => {
