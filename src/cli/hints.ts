@@ -37,7 +37,8 @@ const HINTS: Record<ErrorCode, string> = {
   ALREADY_WRITTEN: 'Go on without: whoever was first has saved the chunk.',
   SNAPSHOT_BROKEN: 'Delete the snapshot; the disk itself is not affected.',
   HAS_SNAPSHOTS: 'Delete its snapshots first: vhdkit snapshot list IMAGE says which there are.',
-  SNAPSHOT_RECORD_INVALID: 'Put the folder of the snapshots back from a backup, or remove it to give them up.',
+  SNAPSHOT_RECORD_INVALID:
+    'Put the folder of the snapshots back from a backup, or remove it to give them up.',
   WRITE_ONCE_MISMATCH: 'Name the write-once device that was made for this disk, or make a new one.',
   OFFLOAD_UNSUPPORTED: 'Use --provider auto, which falls back to what works.',
   CANCELLED: 'Run the command again. `convert --resume` keeps what was done when it is stopped.',

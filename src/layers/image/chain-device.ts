@@ -6,10 +6,11 @@
 import { KiB } from '../../base/bytes.js';
 import { VhdkitError } from '../../base/errors.js';
 import type { BlockDevice, DeviceCapabilities, DeviceExtent } from '../../block/block-device.js';
+import { ReadOnlyDevice } from '../../block/read-only-device.js';
 import type { Chain } from '../../formats/chain.js';
 import { ChainReader } from './chain-reader.js';
 
-export class ChainDevice implements BlockDevice {
+export class ChainDevice extends ReadOnlyDevice implements BlockDevice {
   readonly label: string;
   readonly size: number;
   readonly blockSize = 1;
@@ -27,6 +28,7 @@ export class ChainDevice implements BlockDevice {
 
   /** The chain belongs to the device from now on: `close` closes it. */
   constructor(chain: Chain, label: string = chain.top.file.path) {
+    super();
     this.#chain = chain;
     this.label = label;
     this.size = chain.virtualSize;
@@ -41,20 +43,6 @@ export class ChainDevice implements BlockDevice {
     return this.#reader.readNow(buffer, offset);
   }
 
-  async write(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async zero(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async trim(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async flush(): Promise<void> {}
-
   extents(offset: number, length: number): Promise<DeviceExtent[]> {
     return this.#reader.extents(offset, length);
   }
@@ -63,7 +51,7 @@ export class ChainDevice implements BlockDevice {
     return this.#chain.close();
   }
 
-  #readOnly(): VhdkitError {
+  protected refusal(): VhdkitError {
     const { label } = this;
     return new VhdkitError('READ_ONLY', `${label} is open for reading only`, {
       operation: 'write',

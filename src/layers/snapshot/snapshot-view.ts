@@ -5,6 +5,7 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { BlockDevice, DeviceCapabilities, DeviceExtent } from '../../block/block-device.js';
+import { ReadOnlyDevice } from '../../block/read-only-device.js';
 import type { SnapshotLayer } from './catalogue.js';
 import { assertIntact } from './chunk-reader.js';
 import type { SnapshotVolume } from './snapshot-volume.js';
@@ -12,7 +13,7 @@ import type { SnapshotVolume } from './snapshot-volume.js';
 /** Bytes that one answer of `extents` looks at: bounds the questions to devices. */
 const EXTENTS_WINDOW = 64 * 1024 * 1024;
 
-export class SnapshotView implements BlockDevice {
+export class SnapshotView extends ReadOnlyDevice implements BlockDevice {
   readonly label: string;
   readonly size: number;
   readonly blockSize = 1;
@@ -29,6 +30,7 @@ export class SnapshotView implements BlockDevice {
   readonly #layer: SnapshotLayer;
 
   constructor(volume: SnapshotVolume, layer: SnapshotLayer) {
+    super();
     this.#volume = volume;
     this.#layer = layer;
     this.label = `${volume.label}@${layer.name}`;
@@ -71,23 +73,9 @@ export class SnapshotView implements BlockDevice {
     return [{ offset, length, hole: false, zero: false }];
   }
 
-  async write(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async zero(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async trim(): Promise<void> {
-    throw this.#readOnly();
-  }
-
-  async flush(): Promise<void> {}
-
   async close(): Promise<void> {}
 
-  #readOnly(): VhdkitError {
+  protected refusal(): VhdkitError {
     return new VhdkitError('READ_ONLY', `${this.label} is a snapshot: it can't be written to`, {
       operation: 'write',
       context: { path: this.label },
