@@ -1,5 +1,5 @@
 /**
- * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,tokens,serve,start-up,memory]`.
+ * Benchmarks: `npm run bench -- [--gib 4] [--rounds 3] [--only xfs,btrfs,ext4,merge,compact,tokens,serve,snapshots,start-up,memory]`.
  *
  * Compares vhdkit with qemu-img and cp in the same run on the same machine and prints medians and ratios.
  * It never fails for being slow: absolute times belong to machines, and a ratio below what is wanted is
@@ -22,6 +22,7 @@ import { benchCompact } from './compact.js';
 import { type Contender, type Measured, race, vhdkitContender } from './measure.js';
 import { benchMerge } from './merge.js';
 import { benchServe } from './serve.js';
+import { benchSnapshots } from './snapshot.js';
 import { mebibytes, milliseconds, type Row, ratio, table } from './table.js';
 import { benchTokens } from './tokens.js';
 
@@ -34,7 +35,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: 'string', default: process.env.VHDKIT_BENCH_GIB ?? '4' },
     rounds: { type: 'string', default: process.env.VHDKIT_BENCH_ROUNDS ?? '3' },
-    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,tokens,serve,start-up,memory' },
+    only: { type: 'string', default: 'xfs,btrfs,ext4,merge,compact,tokens,serve,snapshots,start-up,memory' },
   },
 });
 const gib = Number(values.gib);
@@ -159,6 +160,16 @@ async function benchCompacting(): Promise<void> {
   }
 }
 
+async function benchSnapshotting(): Promise<void> {
+  const mounted = mountNew('xfs', 2048);
+  try {
+    const folders = { XFS: mounted.path, 'temporary folder': makeTempFolder('snapshots') };
+    await benchSnapshots(folders, rounds, say);
+  } finally {
+    mounted.unmount();
+  }
+}
+
 async function benchStartUp(): Promise<void> {
   const bare: Contender = { name: 'node -e 0', command: process.execPath, args: ['-e', '0'] };
   const info = vhdkitContender('vhdkit info', ['info', fixture('disk.vhdx')]);
@@ -219,6 +230,7 @@ try {
   if (wanted('merge')) await benchMerging();
   if (wanted('tokens')) await benchTokens(makeTempFolder('tokens'), say);
   if (wanted('serve')) await benchServe(makeTempFolder('serve'), rounds, say);
+  if (wanted('snapshots') && canMount('xfs')) await benchSnapshotting();
   if (wanted('start-up')) await benchStartUp();
   if (wanted('memory')) await benchMemory();
 } finally {
