@@ -65,10 +65,10 @@ describe('commands that do not exist', () => {
     [['Resize-VHD', 'a'], 'vhdkit resize'],
     [['Merge-VHD', 'a'], 'vhdkit merge'],
     [['commit', 'a'], 'vhdkit merge'],
-    [['serve', 'a'], "'serve' is not there yet"],
+    [['migrate', 'a'], "'migrate' is not there yet"],
     [['frobnicate'], 'vhdkit --help'],
     [['covnert', '--help'], 'vhdkit convert'],
-    [['help', 'serve'], 'not there yet'],
+    [['help', 'replicate'], 'not there yet'],
   ])('%j', async (args, text) => {
     expect(await usageError(args)).toContain(text);
   });
