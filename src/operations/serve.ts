@@ -36,8 +36,10 @@ function wrong(message: string, hint: string): VhdkitError {
   return new VhdkitError('INVALID_ARGUMENT', message, { operation: OPERATION, hint });
 }
 
-function assertSensible({ images, overlay, readOnly }: ServeOptions): void {
+function assertSensible({ images, overlay, readOnly, snapshotFolder }: ServeOptions): void {
   if (images.length === 0) throw wrong('There is nothing to serve', 'Name an image.');
+  if (snapshotFolder !== undefined && images.length > 1)
+    throw wrong('One folder of snapshots is for one image', 'Serve one image, or leave the folder away.');
   if (overlay === undefined) return;
   if (readOnly)
     throw wrong('An overlay takes changes: it makes no sense with --read-only', 'Leave one away.');
@@ -92,7 +94,7 @@ async function openAll(
       // What goes into an overlay is not the image's: it has no volumes.
       if (disk.readOnly || disk.overlay !== null) server.add(name, disk);
       else {
-        const { contexts, ...kept } = await snapshots.attach(name, disk);
+        const { contexts, ...kept } = await snapshots.attach(name, disk, options.snapshotFolder);
         disk = kept.disk;
         await volumes.add(name, disk, { contexts });
         snapshots.publish(name);

@@ -66,6 +66,11 @@ export default class Serve extends BaseCommand {
         'Changes go into a scratch file that is gone afterwards, or into a differencing image, made if it is not there (VHD, VHDX).',
     }),
     'temp-dir': Flags.string({ summary: 'Folder for the scratch file; beside the image if not given.' }),
+    'snapshot-folder': Flags.string({
+      helpValue: '<folder>',
+      summary:
+        'Where the snapshots of the image are; block devices have none without. Beside the image if not given.',
+    }),
     'tls-cert': Flags.string({ summary: 'Certificate of the server (PEM); with it clients must use TLS.' }),
     'tls-key': Flags.string({ summary: 'Private key of the certificate (PEM).' }),
     'tls-ca': Flags.string({
@@ -116,6 +121,7 @@ interface ServeFlags {
   'read-only': boolean;
   overlay?: string | undefined;
   'temp-dir'?: string | undefined;
+  'snapshot-folder'?: string | undefined;
   'tls-cert'?: string | undefined;
   'tls-key'?: string | undefined;
   'tls-ca'?: string | undefined;
@@ -139,6 +145,7 @@ function optionsOf(
     return { path, ...(format ? { format } : {}), ...(name === undefined ? {} : { name }) };
   });
   const temporaryFolder = flags['temp-dir'];
+  const snapshotFolder = flags['snapshot-folder'];
   const connections = flags['max-connections'];
   return {
     images,
@@ -149,6 +156,7 @@ function optionsOf(
     ...(flags.control === undefined ? {} : { control: flags.control }),
     ...(overlay === undefined ? {} : { overlay: overlay === 'temp' ? 'temp' : { path: overlay } }),
     ...(temporaryFolder === undefined ? {} : { temporaryFolder }),
+    ...(snapshotFolder === undefined ? {} : { snapshotFolder }),
     ...(connections === undefined ? {} : { limits: { connections } }),
     ...tlsOf(flags),
   };

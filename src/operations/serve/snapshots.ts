@@ -64,14 +64,14 @@ export class ServedSnapshots {
 
   /**
    * Puts the snapshots of a raw disk on top of it; other disks stay as they are. Closing the answer's device closes
-   * all. @throws what opening them throws; then the disk is open as it was
+   * all. @param asked the folder of its snapshots; default: beside it. @throws what opening them throws; then the disk is open as it was
    */
-  async attach(name: string, disk: OpenedDisk): Promise<KeptDisk> {
+  async attach(name: string, disk: OpenedDisk, asked?: string): Promise<KeptDisk> {
     const { rawFile } = disk;
-    if (!rawFile || rawFile.kind === 'device') return { disk, contexts: [] };
+    if (!rawFile || (rawFile.kind === 'device' && asked === undefined)) return { disk, contexts: [] };
     const { fileSystem } = this.#host;
     const path = (await fileSystem.realPath?.(disk.path)) ?? disk.path;
-    const folder = await folderOf(this.#host, path, undefined);
+    const folder = await folderOf(this.#host, path, asked);
     const access = snapshotAccess(this.#host);
     const attached = await attachSnapshots(disk.device, rawFile, access, { folder, writable: true });
     const kept = { ...disk, device: attached.set.volume };

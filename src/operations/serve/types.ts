@@ -34,6 +34,8 @@ export interface ServeOptions {
   overlay?: 'temp' | { path: string };
   /** Where scratch files lie; default: beside the image. */
   temporaryFolder?: string;
+  /** Where the snapshots of the one image are; default: beside it. A block device has none without. */
+  snapshotFolder?: string;
   tls?: ServeTls;
   limits?: Partial<NbdLimits>;
   /** Serve for writing although other images depend on it. */
