@@ -84,7 +84,9 @@ describe.skipIf(lacks)(`serve${lacks}`, () => {
     const uri = `nbd+unix:///disk.vhdx?socket=${socket}`;
     await must('qemu-img', ['compare', '-f', 'raw', '-F', 'vhdx', uri, disk]);
     const refused = await run('qemu-io', ['-f', 'raw', uri, '-c', 'write 0 512']);
-    expect(refused.stderr.toString() + refused.stdout.toString()).toMatch(/read.?only|not permitted|permission denied/i);
+    expect(refused.stderr.toString() + refused.stdout.toString()).toMatch(
+      /read.?only|not permitted|permission denied/i,
+    );
   });
 
   test('a killed server leaves its sockets, and the next one takes their place', async () => {

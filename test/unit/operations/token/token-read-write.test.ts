@@ -184,9 +184,17 @@ describe('a range of a raw image', () => {
     it('because it was revoked, by file or by id', async () => {
       const { tokens } = await read('disk.img', 't.tok');
       const id = tokens[0]?.id ?? '';
-      expect(await revokeTokens(host, { which: at('t.tok'), store })).toEqual({ revoked: [id], leaving: [], ended: [] });
+      expect(await revokeTokens(host, { which: at('t.tok'), store })).toEqual({
+        revoked: [id],
+        leaving: [],
+        ended: [],
+      });
       await refused(reason('revoked'));
-      expect(await revokeTokens(host, { which: id, store })).toEqual({ revoked: [], leaving: [], ended: [id] });
+      expect(await revokeTokens(host, { which: id, store })).toEqual({
+        revoked: [],
+        leaving: [],
+        ended: [id],
+      });
       await expect(revokeTokens(host, { which: 'f'.repeat(16), store })).rejects.toMatchObject(
         reason('unknown'),
       );
