@@ -98,8 +98,31 @@ export { type RebaseOptions, type RebaseResult, rebase } from './operations/reba
 export { undoRepair } from './operations/repair/undo.js';
 export { repair } from './operations/repair.js';
 export { type ResizeOptions, type ResizeResult, resize } from './operations/resize.js';
+export {
+  type ServedExport,
+  type ServeEnd,
+  type ServeImage,
+  type ServeOptions,
+  type ServeStart,
+  type Serving,
+  serve,
+} from './operations/serve.js';
+export { createSnapshot, type SnapshotCreateOptions } from './operations/snapshot/create.js';
+export { deleteSnapshots, type SnapshotDeleteOptions } from './operations/snapshot/delete.js';
+export { exportSnapshot, type SnapshotExportOptions } from './operations/snapshot/export.js';
+export { listSnapshots } from './operations/snapshot/list.js';
+export { restoreSnapshot, type SnapshotRestoreOptions } from './operations/snapshot/restore.js';
+export type {
+  SnapshotCreateResult,
+  SnapshotDeleteResult,
+  SnapshotFacts,
+  SnapshotListResult,
+  SnapshotRestoreResult,
+} from './operations/snapshot/types.js';
+export { createVolume, type VolumeCreateOptions } from './operations/snapshot/volume.js';
 export type { ShownAuxiliary } from './operations/token/auxiliary-show.js';
 export { openTokenBytes, type TokenBytes, type TokenCatOptions } from './operations/token/cat.js';
+export { type TokenLimitsOptions, tokenLimits } from './operations/token/limits.js';
 export { readToken, type TokenReadOptions, type TokenReadResult } from './operations/token/read.js';
 export { revokeTokens, type TokenRevokeOptions, type TokenRevokeResult } from './operations/token/revoke.js';
 export { loadTokenSet, saveTokenSet } from './operations/token/set-file.js';
