@@ -9,29 +9,7 @@ export interface RandomSource {
   bytes(count: number): Uint8Array;
 }
 
-/** Asked of the system at once: a call costs several microseconds however few bytes it gives. */
-const POOL_BYTES = 4096;
-
-/** Bytes are given out once and forgotten. */
-class SystemRandom implements RandomSource {
-  #pool: Uint8Array = new Uint8Array(0);
-  #used = 0;
-
-  bytes(count: number): Uint8Array {
-    if (count > POOL_BYTES / 8) return Uint8Array.from(randomBytes(count));
-    if (this.#pool.length - this.#used < count) {
-      this.#pool = randomBytes(POOL_BYTES);
-      this.#used = 0;
-    }
-    // A copy, made before the pool forgets: parts of a Buffer share its memory.
-    const given = Uint8Array.from(this.#pool.subarray(this.#used, this.#used + count));
-    this.#pool.fill(0, this.#used, this.#used + count);
-    this.#used += count;
-    return given;
-  }
-}
-
-export const systemRandom: RandomSource = new SystemRandom();
+export const systemRandom: RandomSource = { bytes: (count) => Uint8Array.from(randomBytes(count)) };
 
 /** A version 4 (random) GUID as text. */
 export function randomGuid(random: RandomSource): string {

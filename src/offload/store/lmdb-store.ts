@@ -36,7 +36,6 @@ import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
 import { LmdbFiles } from './lmdb-files.js';
 import { LmdbIndex } from './lmdb-index.js';
 import { assertWhole, MAX_PAGE_BYTES } from './lmdb-layout.js';
-import { Room } from './lmdb-room.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { storeError } from './store-errors.js';
 import {
@@ -161,7 +160,6 @@ class LmdbTokenStore implements TokenStore {
   readonly #index: LmdbIndex;
   readonly #files: LmdbFiles;
   readonly #boot: string | undefined;
-  readonly #room: Room;
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
   #key: Uint8Array = new Uint8Array(0);
@@ -177,7 +175,6 @@ class LmdbTokenStore implements TokenStore {
     this.#root = root;
     this.#boot = boot;
     this.#maxRecords = maxRecords;
-    this.#room = new Room(maxRecords, () => this.#entryCount());
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
     this.#index = new LmdbIndex(folder, root);
     this.#files = new LmdbFiles(root);
@@ -214,7 +211,7 @@ class LmdbTokenStore implements TokenStore {
     const bytes = encodeRecord(record);
     return this.#change(() => {
       if (this.#tokens.getBinary(record.id)) return undefined;
-      if (!this.#room.take())
+      if (this.#entryCount() >= this.#maxRecords)
         throw storeError(
           'full',
           this.#folder,
