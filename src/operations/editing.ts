@@ -10,8 +10,7 @@ import type { FormatId } from '../formats/disk-image.js';
 import type { EditableImage } from '../formats/editable-image.js';
 import { editImage } from '../formats/registry.js';
 import type { Host } from './host.js';
-import { assertNoPreservedVolume } from './preserved.js';
-import { withSnapshots } from './snapshot/present.js';
+import { refuseVolume, withSnapshots } from './snapshot/present.js';
 
 export interface EditOptions {
   format?: FormatId;
@@ -36,7 +35,7 @@ export async function openForEditing(host: Host, path: string, options: EditOpti
   const { fileSystem, clock, random } = host;
   const lock = await fileSystem.lock(path);
   try {
-    if (!options.keepsPast) await assertNoPreservedVolume(host, path);
+    if (!options.keepsPast) await refuseVolume(host, path);
     const file = await fileSystem.open(path, { writable: true, exclusive: true });
     const { format, nextLinkId } = options;
     const access = { clock, random, ...(nextLinkId === undefined ? {} : { nextLinkId }) };

@@ -10,7 +10,7 @@ import { formatByExtension } from '../formats/registry.js';
 import type { ResumableFile } from '../io/file-system.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import type { Host } from './host.js';
-import { refuseSnapshots } from './snapshot/present.js';
+import { refusePast } from './snapshot/present.js';
 
 export interface OpenTarget {
   readonly file: RandomAccessFile;
@@ -62,7 +62,7 @@ export async function targetFormat(host: Host, path: string, asked: FormatId | u
 /** @throws ALREADY_EXISTS, HAS_SNAPSHOTS, IN_USE, PERMISSION_DENIED, NOT_FOUND, NO_SPACE */
 export async function openTarget(host: Host, path: string, options: OpenTargetOptions): Promise<OpenTarget> {
   const { force, resume, scratch } = options;
-  if (force) await refuseSnapshots(host, path);
+  if (force) await refusePast(host, path);
   if ((await host.fileSystem.kind(path)) !== 'device') {
     if (scratch) return host.fileSystem.createPending(path, { overwrite: force });
     const resumable = await host.fileSystem.openResumable(path, {

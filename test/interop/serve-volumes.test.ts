@@ -15,6 +15,7 @@ import { createSnapshot } from '../../src/operations/snapshot/create.js';
 import { deleteSnapshots } from '../../src/operations/snapshot/delete.js';
 import { listSnapshots } from '../../src/operations/snapshot/list.js';
 import { createVolume } from '../../src/operations/snapshot/volume.js';
+import { openTarget } from '../../src/operations/target.js';
 import { write } from '../../src/operations/write.js';
 import { tool } from '../support/requires.js';
 import { testFolder } from '../support/tmp.js';
@@ -107,6 +108,9 @@ describe.skipIf(!tool('qemu-io'))('two volumes of a served image', () => {
       yield new Uint8Array(512);
     })();
     await expect(write(systemHost(), { path: file, input })).rejects.toMatchObject({ code: 'HAS_SNAPSHOTS' });
+    await expect(openTarget(systemHost(), file, { force: true })).rejects.toMatchObject({
+      code: 'HAS_SNAPSHOTS',
+    });
     // … and what does all the same is noticed.
     await fs.utimes(file, 1, 1);
     site = await start(folder, file);

@@ -15,6 +15,7 @@ import { isVhdkitError, VhdkitError } from '../../base/errors.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { FileSystem } from '../../io/file-system.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { volumeFolder, volumeRecord } from '../snapshot-folder.js';
 import { LookupTable } from './lookup-table.js';
 import { decodeRecord, encodeRecord, MAX_NAME, MAX_RECORD_BYTES, type VolumeRecord } from './record.js';
 import { VolumePair } from './volume-pair.js';
@@ -52,20 +53,6 @@ const DEFAULT_BLOCK = 64 * 1024;
 const COPIES = 'copies';
 const TABLE = 'table';
 
-/** @param image its path without links */
-export function volumeFolder(image: string): string {
-  return `${image}.vhdkit-volumes`;
-}
-
-function recordPath(folder: string): string {
-  return join(folder, 'manifest.json');
-}
-
-/** Whether an image has a preserved volume, which changes must not pass by. */
-export async function hasPreservedVolume(fileSystem: FileSystem, image: string): Promise<boolean> {
-  return (await fileSystem.kind(recordPath(volumeFolder(image)))) !== 'absent';
-}
-
 async function readRecord(fileSystem: FileSystem, path: string): Promise<VolumeRecord | undefined> {
   if ((await fileSystem.kind(path)) === 'absent') return undefined;
   const file = await fileSystem.open(path);
@@ -83,7 +70,7 @@ export async function readPreservedVolume(
   image: string,
 ): Promise<VolumeFacts | undefined> {
   const folder = volumeFolder(image);
-  const record = await readRecord(fileSystem, recordPath(folder));
+  const record = await readRecord(fileSystem, volumeRecord(image));
   if (!record) return undefined;
   const data = await fileSystem.open(join(folder, COPIES));
   try {
@@ -101,7 +88,7 @@ export async function readPreservedVolume(
 /** Gives up an image's preserved volume, whatever is left of it. Whoever calls holds the image's lock. */
 export async function removePreservedVolume(access: SiteAccess, image: string): Promise<void> {
   const folder = volumeFolder(image);
-  for (const path of [recordPath(folder), join(folder, TABLE), join(folder, COPIES)]) {
+  for (const path of [volumeRecord(image), join(folder, TABLE), join(folder, COPIES)]) {
     await access.fileSystem.remove(path).catch((error: unknown) => {
       if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
     });
@@ -148,7 +135,7 @@ export class VolumeSite {
    */
   static async open(access: SiteAccess, image: string, base: BlockDevice): Promise<VolumeSite> {
     const site = new VolumeSite(access, image, base);
-    const record = await readRecord(access.fileSystem, recordPath(site.#folder));
+    const record = await readRecord(access.fileSystem, volumeRecord(image));
     if (record) await site.#resume(record);
     return site;
   }
@@ -291,7 +278,7 @@ export class VolumeSite {
   }
 
   #write(record: VolumeRecord): Promise<void> {
-    return this.#publish(recordPath(this.#folder), encodeRecord(record));
+    return this.#publish(volumeRecord(this.#image), encodeRecord(record));
   }
 
   async #publish(path: string, bytes: Uint8Array): Promise<void> {

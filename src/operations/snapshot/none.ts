@@ -7,7 +7,6 @@ import { findStore } from './access.js';
 
 /** @throws HAS_SNAPSHOTS; SNAPSHOT_RECORD_INVALID (then there may be some) */
 export async function assertNoSnapshots(host: Host, path: string): Promise<void> {
-  if ((await host.fileSystem.kind(path)) !== 'file') return;
   const count = (await findStore(host, path))?.record.snapshots.length ?? 0;
   if (count === 0) return;
   throw new VhdkitError('HAS_SNAPSHOTS', `${path} has snapshots (${count}), which would be lost`, {

@@ -8,12 +8,8 @@
 import { VhdkitError } from '../../base/errors.js';
 import { sameFile } from '../../io/file-system.js';
 import { makePrivateFolder, removeEmptyFolder } from '../../io/private-folder.js';
-import {
-  readPreservedVolume,
-  removePreservedVolume,
-  type VolumeFacts,
-  volumeFolder,
-} from '../../layers/volumes.js';
+import { volumeFolder } from '../../layers/snapshot-folder.js';
+import { readPreservedVolume, removePreservedVolume, type VolumeFacts } from '../../layers/volumes.js';
 import { controlPath, controlRequest } from '../../nbd/control-client.js';
 import type { Host } from '../host.js';
 import { nameOfTime } from './create.js';
