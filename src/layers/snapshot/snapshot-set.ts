@@ -378,7 +378,6 @@ export class SnapshotSet {
     if (!underWay) {
       throwIfAborted(options.signal, 'restore snapshot');
       if (options.keep) await this.#create(options.keep);
-      if (!store.record.open) await store.markOpen();
       this.#settled = await this.#openSettled(true);
       await store.update((record) => {
         record.restoring = source.id;
@@ -408,6 +407,8 @@ export class SnapshotSet {
     const { store, volume } = this;
     const run = volume.restoring;
     if (!run) return 0;
+    // Putting back goes past the volume, which marks it for all other changes.
+    if (!store.record.open) await store.markOpen();
     await run.sweep(options);
     await store.update((record) => {
       delete record.restoring;

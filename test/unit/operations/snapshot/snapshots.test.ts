@@ -92,6 +92,22 @@ describe('snapshots of a raw image', () => {
     expect(await exported2(image)).toBe(now);
   });
 
+  it('stay of use when a restore is interrupted and taken up again', async () => {
+    const image = await newImage();
+    await createSnapshot(host, { path: image, name: 'monday', chunkSize: 4096 });
+    await write(image, 0, pattern(SIZE, 2));
+    const stopped = new AbortController();
+    const progress = { update: () => stopped.abort() };
+    const restore = { path: image, name: 'monday' };
+    const cancelled = restoreSnapshot(host, { ...restore, progress, signal: stopped.signal });
+    await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect((await listSnapshots(host, { path: image })).restoring).toBe('monday');
+    await restoreSnapshot(host, restore);
+    expect(await contentOf(image)).toBe(ORIGINAL);
+    const list = await listSnapshots(host, { path: image });
+    expect(list).toMatchObject({ image: 'unchanged', restoring: null, snapshots: [{ state: 'intact' }] });
+  });
+
   it.each(['a/b', '../x', '', '.hidden', 'a@b', 'a b', '-x', 'x'.repeat(65)])(
     "can't be called '%s'",
     async (name) => {
