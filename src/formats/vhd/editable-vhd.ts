@@ -6,6 +6,7 @@
  */
 import { assert } from '../../base/assert.js';
 import { VhdkitError } from '../../base/errors.js';
+import { Turns } from '../../base/turns.js';
 import type { Extent, Place, PreparedWrite } from '../../block/extent.js';
 import type { ImageLayout, ParentLink } from '../disk-image.js';
 import type { EditableImage, NewParentLink, ResizeOptions } from '../editable-image.js';
@@ -13,7 +14,6 @@ import type { Finding } from '../finding.js';
 import { assertInsideDisk } from '../image-reader.js';
 import { SECTOR_BYTES } from './dynamic-header.js';
 import { openVhd } from './open.js';
-import { Turns } from './turns.js';
 import { VhdFacts } from './vhd-facts.js';
 
 export abstract class EditableVhd extends VhdFacts implements EditableImage {

@@ -1,5 +1,5 @@
 /**
- * One change of an image at a time.
+ * One change at a time.
  *
  * Invariant: what is given to `take` runs in the order of the calls, each after the one before has ended,
  * well or badly. Reading does not take turns.
