@@ -23,7 +23,7 @@ import { SnapshotSet } from './snapshot/snapshot-set.js';
 import { type DeviceAccess, SnapshotStore, type StoreAccess } from './snapshot/store.js';
 import { createWriteOnce, deleteWriteOnce, type LocalKind, openWriteOnce } from './write-once/open.js';
 
-export type { FailurePolicy } from './snapshot/catalogue.js';
+export { FAILURE_POLICIES, type FailurePolicy } from './failure-policy.js';
 export type { ImageState } from './snapshot/image-state.js';
 export { sealedFile, viewFile } from './snapshot/immutable-file.js';
 export type { BreakReason, SnapshotEntry, SnapshotRecord } from './snapshot/record.js';

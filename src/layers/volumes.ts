@@ -3,6 +3,7 @@
  */
 export {
   type NewVolume,
+  preservedVolumeName,
   readPreservedVolume,
   removePreservedVolume,
   type VolumeFacts,

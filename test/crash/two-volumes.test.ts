@@ -139,8 +139,8 @@ describe('the look-up table', () => {
 
   it('remembers that the preserved volume was given up', async () => {
     const file = new MemoryFile();
-    await (await LookupTable.create(file, shape)).markBroken();
-    expect((await LookupTable.open(file)).broken).toBe(true);
+    await (await LookupTable.create(file, shape)).markBroken('copy-failed');
+    expect((await LookupTable.open(file)).broken).toBe('copy-failed');
   });
 
   it.each<[string, number, string]>([

@@ -9,7 +9,8 @@ import type { BlockDevice, DeviceExtent } from '../../src/block/block-device.js'
 import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../src/block/write-once-device.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
-import { type FailurePolicy, SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
+import type { FailurePolicy } from '../../src/layers/failure-policy.js';
+import { SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
 import { SnapshotVolume } from '../../src/layers/snapshot/snapshot-volume.js';
 import { CopyAndWriter } from '../../src/offload/copy-and-write.js';
 

@@ -14,6 +14,7 @@
  * it in a list is reading.
  */
 import type { WriteOnceDevice } from '../../block/write-once-device.js';
+import type { FailurePolicy } from '../failure-policy.js';
 import { ChunkSet } from './chunk-set.js';
 import { type Flight, Flights } from './flights.js';
 import { SealQueue } from './seal-queue.js';
@@ -29,9 +30,6 @@ export interface Geometry {
  * `deleting`: gone for everybody, but what older snapshots need of it is still being moved.
  */
 export type LayerState = 'intact' | 'broken' | 'deleting';
-
-/** What happens to a write whose old content can't be kept for a snapshot. */
-export type FailurePolicy = 'fail-writes' | 'break-snapshot';
 
 export interface SnapshotLayerOptions {
   id: string;

@@ -6,8 +6,8 @@
  * with the image open nobody can tell, and a killed process is far more likely than somebody who wrote afterwards.
  */
 import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { isSameStamp, stampOf } from '../image-stamp.js';
 import type { SnapshotRecord } from './record.js';
-import { stampOf } from './store.js';
 
 /**
  * `not-closed`: whoever had it open died; accepted. `unknown`: a block device, which has no times; only its
@@ -21,5 +21,5 @@ export function imageState(record: SnapshotRecord, file: RandomAccessFile): Imag
   if (!now) return 'unknown';
   if (record.open) return 'not-closed';
   if (!record.stamp) return 'unknown';
-  return record.stamp.size === now.size && record.stamp.mtime === now.mtime ? 'unchanged' : 'changed';
+  return isSameStamp(record.stamp, now) ? 'unchanged' : 'changed';
 }

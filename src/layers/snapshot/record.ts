@@ -10,7 +10,9 @@
 import { isPowerOfTwo } from '../../base/bytes.js';
 import { crc32c } from '../../base/crc32c.js';
 import { VhdkitError } from '../../base/errors.js';
-import type { FailurePolicy, LayerState } from './catalogue.js';
+import { type FailurePolicy, isFailurePolicy } from '../failure-policy.js';
+import { type ImageStamp, isImageStamp } from '../image-stamp.js';
+import type { LayerState } from './catalogue.js';
 
 const FORMAT = 'vhdkit-snapshots';
 const VERSION = 1;
@@ -37,13 +39,6 @@ export interface SnapshotEntry {
   state: LayerState;
   policy: FailurePolicy;
   reason?: BreakReason;
-}
-
-/** What tells an image that was changed from one that was not. */
-export interface ImageStamp {
-  size: number;
-  /** Nanoseconds since 1970, as text: more than a number holds. */
-  mtime: string;
 }
 
 /** Who has the image open for writing, or had when it died. */
@@ -131,7 +126,6 @@ function isCount(value: unknown): value is number {
 }
 
 const STATES: readonly unknown[] = ['intact', 'broken', 'deleting'];
-const POLICIES: readonly unknown[] = ['fail-writes', 'break-snapshot'];
 const REASONS: readonly unknown[] = [undefined, 'copy-failed', 'image-changed', 'device-lost'];
 
 function isEntry(value: unknown): value is SnapshotEntry & Fields {
@@ -141,13 +135,9 @@ function isEntry(value: unknown): value is SnapshotEntry & Fields {
     [id, name, kind, device].every(isText) &&
     isCount(created) &&
     STATES.includes(state) &&
-    POLICIES.includes(policy) &&
+    isFailurePolicy(policy) &&
     REASONS.includes(reason)
   );
-}
-
-function isStamp(value: unknown): value is ImageStamp & Fields {
-  return isFields(value) && isCount(value.size) && isText(value.mtime) && /^-?\d+$/.test(value.mtime);
 }
 
 function isOpenMark(value: unknown): value is OpenMark & Fields {
@@ -162,7 +152,7 @@ function isRecord(content: Fields): content is SnapshotRecord & Fields {
   if (!Array.isArray(snapshots) || snapshots.length > MAX_SNAPSHOTS || !snapshots.every(isEntry))
     return false;
   if (!Array.isArray(leftovers) || leftovers.length > MAX_LEFTOVERS || !leftovers.every(isText)) return false;
-  if (stamp !== undefined && !isStamp(stamp)) return false;
+  if (stamp !== undefined && !isImageStamp(stamp)) return false;
   if (open !== undefined && !isOpenMark(open)) return false;
   return restoring === undefined || snapshots.some(({ id }) => id === restoring);
 }

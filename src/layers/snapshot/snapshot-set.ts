@@ -15,17 +15,19 @@ import { randomGuid } from '../../base/random.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
-import { type FailurePolicy, SnapshotLayer } from './catalogue.js';
+import type { FailurePolicy } from '../failure-policy.js';
+import { stampOf } from '../image-stamp.js';
+import { assertSnapshotName } from '../snapshot-name.js';
+import { SnapshotLayer } from './catalogue.js';
 import { assertIntact, type Run } from './chunk-reader.js';
 import { moveDown } from './move-down.js';
-import { assertSnapshotName } from './names.js';
 import { lostSnapshot, type OpenLayersOptions, openLayers } from './open-layers.js';
 import { MAX_SNAPSHOTS, type SnapshotEntry } from './record.js';
 import type { SweepOptions } from './restore-run.js';
 import { SettledFile } from './settled-file.js';
 import { SnapshotView } from './snapshot-view.js';
 import { SnapshotVolume } from './snapshot-volume.js';
-import { type SnapshotStore, stampOf } from './store.js';
+import type { SnapshotStore } from './store.js';
 
 /** What write-once devices take. */
 const MIN_CHUNK_SIZE = 4 * KiB;

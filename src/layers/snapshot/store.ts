@@ -9,15 +9,15 @@
  */
 import { basename, isAbsolute, join } from 'node:path';
 import type { Clock } from '../../base/clock.js';
-import { isVhdkitError } from '../../base/errors.js';
 import { type RandomSource, randomGuid } from '../../base/random.js';
 import type { WriteOnceDevice } from '../../block/write-once-device.js';
 import type { FileSystem } from '../../io/file-system.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { readSmallFile, removeIfThere, replaceFile } from '../../io/small-file.js';
+import type { ImageStamp } from '../image-stamp.js';
 import {
   decodeRecord,
   encodeRecord,
-  type ImageStamp,
   invalidRecord,
   MAX_RECORD_BYTES,
   type OpenMark,
@@ -63,12 +63,6 @@ const SETTLED_NAME = 'restore.settled';
 const MARK = '.intact';
 const DEVICE_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z-]+$/;
 
-/** What tells whether the image was changed; undefined for block devices. */
-export function stampOf(file: RandomAccessFile): ImageStamp | undefined {
-  const print = file.fingerprint();
-  return print && { size: Number(print.size), mtime: String(print.mtime) };
-}
-
 export class SnapshotStore {
   readonly folder: string;
   readonly #access: StoreAccess;
@@ -92,7 +86,9 @@ export class SnapshotStore {
     const path = join(folder, RECORD_NAME);
     const { fileSystem } = access;
     if ((await fileSystem.kind(path)) === 'absent') return undefined;
-    const record = decodeRecord(await readWhole(fileSystem, path), path);
+    const bytes = await readSmallFile(fileSystem, path, MAX_RECORD_BYTES);
+    if (!bytes) throw invalidRecord(path, 'damaged', 'is damaged: it is far too long');
+    const record = decodeRecord(bytes, path);
     for (const entry of record.snapshots) {
       const marked = (await fileSystem.kind(join(folder, entry.id + MARK))) !== 'absent';
       if (marked || entry.state !== 'intact') continue;
@@ -269,31 +265,10 @@ export class SnapshotStore {
   }
 
   async #write(name: string, bytes: Uint8Array): Promise<void> {
-    const pending = await this.#access.fileSystem.createPending(join(this.folder, name), { overwrite: true });
-    try {
-      if (bytes.length > 0) await pending.file.write(bytes, 0);
-      await pending.publish();
-    } catch (error) {
-      await pending.discard();
-      throw error;
-    }
+    await replaceFile(this.#access.fileSystem, join(this.folder, name), bytes);
   }
 
   async #removeIfThere(path: string): Promise<void> {
-    await this.#access.fileSystem.remove(path).catch((error: unknown) => {
-      if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
-    });
-  }
-}
-
-async function readWhole(fileSystem: FileSystem, path: string): Promise<Uint8Array> {
-  const file = await fileSystem.open(path);
-  try {
-    if (file.size() > MAX_RECORD_BYTES)
-      throw invalidRecord(path, 'damaged', 'is damaged: it is far too long');
-    const bytes = new Uint8Array(file.size());
-    return bytes.subarray(0, await file.read(bytes, 0));
-  } finally {
-    await file.close();
+    await removeIfThere(this.#access.fileSystem, path);
   }
 }

@@ -7,14 +7,16 @@
  * its absence durable, which is done only after the base image was flushed.
  *
  * File format (ours, little-endian), in sectors of 512 bytes, each of which storage writes whole:
- * sector 0: magic `vhdkitLT`, u32 version 1 @8, u32 block size @12, u64 disk size @16, u8 broken @24, u32 CRC-32C
- * of the first 508 bytes @508. Sector 1 + n: bits of the blocks from 4032 × n on, lowest bit first, @0..503, u32 n
- * @504, u32 CRC-32C @508. A sector that was never written is all zeros and stands for no entries.
+ * sector 0: magic `vhdkitLT`, u32 version 1 @8, u32 block size @12, u64 disk size @16, u8 broken @24 (0 no, 1 a
+ * block could not be kept, 2 the image was changed by something else), u32 CRC-32C of the first 508 bytes @508.
+ * Sector 1 + n: bits of the blocks from 4032 × n on, lowest bit first, @0..503, u32 n @504, u32 CRC-32C @508. A
+ * sector that was never written is all zeros and stands for no entries.
  */
 import { assert } from '../../base/assert.js';
 import { isPowerOfTwo } from '../../base/bytes.js';
 import { crc32c } from '../../base/crc32c.js';
 import { VhdkitError } from '../../base/errors.js';
+import { Turns } from '../../base/turns.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 
 const SECTOR = 512;
@@ -39,15 +41,24 @@ function damaged(file: RandomAccessFile, offset: number, what: string): VhdkitEr
   return new VhdkitError('IMAGE_CORRUPT', `${file.path}: ${what}`, {
     operation: 'read look-up table',
     context: { path: file.path, offset, defect: 'LOOKUP_TABLE_DAMAGED' },
-    hint: 'The live volume is whole without it; the preserved volume can not be told from it any more.',
+    hint: 'The image itself is whole. Give the preserved volume up: vhdkit snapshot delete IMAGE VOLUME.',
   });
 }
 
-function judge({ size, blockSize }: TableShape): number {
-  const blocks = Math.ceil(size / blockSize);
-  const sound =
-    isPowerOfTwo(blockSize) && blockSize >= MIN_BLOCK && blockSize <= MAX_BLOCK && blocks <= MAX_BLOCKS;
-  if (sound) return blocks;
+/** Why a preserved volume is of no use any more; the place is the byte in the file. */
+const REASONS = [undefined, 'copy-failed', 'image-changed'] as const;
+
+export type VolumeBreakReason = NonNullable<(typeof REASONS)[number]>;
+
+function isSound({ size, blockSize }: TableShape): boolean {
+  const inBounds = isPowerOfTwo(blockSize) && blockSize >= MIN_BLOCK && blockSize <= MAX_BLOCK;
+  return inBounds && size / blockSize <= MAX_BLOCKS;
+}
+
+/** @throws INVALID_ARGUMENT where there is no table of this shape */
+export function assertTableShape(shape: TableShape): void {
+  const { size, blockSize } = shape;
+  if (isSound(shape)) return;
   throw new VhdkitError('INVALID_ARGUMENT', `No look-up table for ${size} bytes in blocks of ${blockSize}`, {
     operation: 'make look-up table',
     context: { size, blockSize },
@@ -65,15 +76,25 @@ function isSealed(sector: Uint8Array): boolean {
   return stored === crc32c(sector.subarray(0, CRC_AT));
 }
 
-function header({ size, blockSize }: TableShape, broken: boolean): Uint8Array {
+function header({ size, blockSize }: TableShape, broken: VolumeBreakReason | undefined): Uint8Array {
   const sector = new Uint8Array(SECTOR);
   const view = new DataView(sector.buffer);
   sector.set(new TextEncoder().encode(MAGIC));
   view.setUint32(8, VERSION, true);
   view.setUint32(12, blockSize, true);
   view.setBigUint64(16, BigInt(size), true);
-  sector[24] = broken ? 1 : 0;
+  sector[24] = REASONS.indexOf(broken);
   return sealed(sector);
+}
+
+/** Does something with a file that belongs to whoever does it: a failure closes it. */
+async function owning<T>(file: RandomAccessFile, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 export class LookupTable {
@@ -87,32 +108,42 @@ export class LookupTable {
   /** Removed and not settled: the block, and which removal it was. */
   readonly #removed = new Map<number, number>();
   #removals = 0;
-  #broken: boolean;
+  #broken: VolumeBreakReason | undefined;
   #count = 0;
   /** Changes of the file follow each other. */
-  #last: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns();
 
-  private constructor(file: RandomAccessFile, shape: TableShape, blocks: number, broken: boolean) {
+  private constructor(file: RandomAccessFile, shape: TableShape, broken?: VolumeBreakReason) {
     this.#file = file;
     this.shape = shape;
-    this.blocks = blocks;
-    const sectors = Math.ceil(blocks / BLOCKS_PER_SECTOR);
+    this.blocks = Math.ceil(shape.size / shape.blockSize);
+    const sectors = Math.ceil(this.blocks / BLOCKS_PER_SECTOR);
     this.#bits = new Uint8Array(sectors * BIT_BYTES);
     this.#stored = new Uint8Array(sectors * BIT_BYTES);
     this.#broken = broken;
   }
 
-  /** An empty table in an empty file. Durable when it returns. @throws INVALID_ARGUMENT, NO_SPACE, IO_FAILED */
-  static async create(file: RandomAccessFile, shape: TableShape): Promise<LookupTable> {
-    assert(file.size() === 0, 'a look-up table is made in an empty file');
-    const blocks = judge(shape);
-    await file.write(header(shape, false), 0);
-    await file.flush();
-    return new LookupTable(file, shape, blocks, false);
+  /**
+   * An empty table in an empty file, which belongs to it from now on. Durable when it returns.
+   * @throws INVALID_ARGUMENT, NO_SPACE, IO_FAILED; then the file is closed
+   */
+  static create(file: RandomAccessFile, shape: TableShape): Promise<LookupTable> {
+    return owning(file, async () => {
+      assert(file.size() === 0, 'a look-up table is made in an empty file');
+      assertTableShape(shape);
+      const table = new LookupTable(file, shape);
+      await file.write(header(shape, undefined), 0);
+      await file.flush();
+      return table;
+    });
   }
 
-  /** @throws IMAGE_CORRUPT, IO_FAILED */
-  static async open(file: RandomAccessFile): Promise<LookupTable> {
+  /** The file belongs to it from now on. @throws IMAGE_CORRUPT, IO_FAILED; then the file is closed */
+  static open(file: RandomAccessFile): Promise<LookupTable> {
+    return owning(file, () => LookupTable.#read(file));
+  }
+
+  static async #read(file: RandomAccessFile): Promise<LookupTable> {
     const sector = new Uint8Array(SECTOR);
     const count = await file.read(sector, 0);
     const view = new DataView(sector.buffer);
@@ -122,7 +153,10 @@ export class LookupTable {
     const size = view.getBigUint64(16, true);
     if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw damaged(file, 16, 'the size is out of bounds');
     const shape = { size: Number(size), blockSize: view.getUint32(12, true) };
-    const table = new LookupTable(file, shape, judge(shape), sector[24] === 1);
+    if (!isSound(shape)) throw damaged(file, 12, 'the size of blocks is out of bounds');
+    const broken = sector[24] ?? 0;
+    if (broken >= REASONS.length) throw damaged(file, 24, 'the look-up table is broken in an unknown way');
+    const table = new LookupTable(file, shape, REASONS[broken]);
     await table.#load();
     return table;
   }
@@ -132,8 +166,8 @@ export class LookupTable {
     return this.#count;
   }
 
-  /** The preserved volume was given up: some of its data could not be kept. */
-  get broken(): boolean {
+  /** Why the preserved volume was given up; undefined: it was not. */
+  get broken(): VolumeBreakReason | undefined {
     return this.#broken;
   }
 
@@ -148,16 +182,22 @@ export class LookupTable {
     return wanted ? 'all' : 'none';
   }
 
-  /** Makes entries durable. The data they name is durable already. */
+  /** Makes entries durable. The data they name is durable already. @throws NO_SPACE, IO_FAILED: there are none then */
   async add(blocks: readonly number[]): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.#turns.take(async () => {
       const sectors = new Set<number>();
       for (const block of blocks) {
         this.#removed.delete(block);
         this.#stored[block >>> 3] = (this.#stored[block >>> 3] as number) | (1 << (block & 7));
         sectors.add(Math.floor(block / BLOCKS_PER_SECTOR));
       }
-      await this.#write(sectors);
+      try {
+        await this.#write(sectors);
+      } catch (error) {
+        // Storage may have them all the same.
+        for (const block of blocks) if (!this.has(block)) this.#unsettle(block);
+        throw error;
+      }
     });
     for (const block of blocks) {
       if (!this.has(block)) this.#count += 1;
@@ -170,8 +210,7 @@ export class LookupTable {
     if (!this.has(block)) return;
     this.#count -= 1;
     this.#bits[block >>> 3] = (this.#bits[block >>> 3] as number) & ~(1 << (block & 7));
-    this.#removals += 1;
-    this.#removed.set(block, this.#removals);
+    this.#unsettle(block);
   }
 
   /** Marks what was removed up to now; settle it once the base is flushed. */
@@ -182,36 +221,41 @@ export class LookupTable {
   /** Makes durable that the entries removed up to the mark are gone. The base was flushed after the mark was taken. */
   async settle(mark: number): Promise<void> {
     if (this.#removed.size === 0) return;
-    await this.#inTurn(async () => {
+    await this.#turns.take(async () => {
+      const settled = [...this.#removed].filter(([, removal]) => removal <= mark);
       const sectors = new Set<number>();
-      for (const [block, removal] of this.#removed) {
-        if (removal > mark) continue;
+      for (const [block] of settled) {
         this.#removed.delete(block);
         this.#stored[block >>> 3] = (this.#stored[block >>> 3] as number) & ~(1 << (block & 7));
         sectors.add(Math.floor(block / BLOCKS_PER_SECTOR));
       }
-      await this.#write(sectors);
+      try {
+        await this.#write(sectors);
+      } catch (error) {
+        // The next time.
+        for (const [block, removal] of settled) this.#removed.set(block, removal);
+        throw error;
+      }
     });
   }
 
-  /** Gives the preserved volume up, for ever. Durable when it returns. */
-  async markBroken(): Promise<void> {
-    this.#broken = true;
-    await this.#inTurn(async () => {
-      await this.#file.write(header(this.shape, true), 0);
+  /** Gives the preserved volume up, for ever. Durable when it returns. @throws IO_FAILED: it is not given up then */
+  async markBroken(reason: VolumeBreakReason): Promise<void> {
+    await this.#turns.take(async () => {
+      await this.#file.write(header(this.shape, reason), 0);
       await this.#file.flush();
+      this.#broken = reason;
     });
   }
 
-  async close(): Promise<void> {
-    await this.#last;
-    await this.#file.close();
+  close(): Promise<void> {
+    return this.#turns.take(() => this.#file.close());
   }
 
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => undefined);
-    await mine;
+  /** An entry that is none, and that storage may have. */
+  #unsettle(block: number): void {
+    this.#removals += 1;
+    this.#removed.set(block, this.#removals);
   }
 
   async #write(sectors: ReadonlySet<number>): Promise<void> {

@@ -6,25 +6,27 @@
  * Invariant: what is decoded is complete and within bounds. Nothing in it names a file: the folder has fixed names.
  */
 import { VhdkitError } from '../../base/errors.js';
+import { type FailurePolicy, isFailurePolicy } from '../failure-policy.js';
+import { type ImageStamp, isImageStamp } from '../image-stamp.js';
 
 const FORMAT = 'vhdkit-volumes';
 const VERSION = 1;
 /** Longer files are not read. */
 export const MAX_RECORD_BYTES = 64 * 1024;
-export const MAX_NAME = 255;
+const MAX_NAME = 255;
 
 export interface VolumeRecord {
   name: string;
   created: number;
-  onCopyFailure: 'fail-write' | 'break-preserved';
+  onFailure: FailurePolicy;
   /**
-   * The image as it was left: size and time of modification of its file. Absent while it is served, and after its
-   * server was killed: then nobody can tell, and it is taken as it is.
+   * The image as it was left. Absent while it is served, and after its server was killed: then nobody can tell, and
+   * it is taken as it is.
    */
-  stamp?: { size: string; mtime: string };
+  stamp?: ImageStamp;
 }
 
-function damaged(path: string, reason: 'damaged' | 'newer'): VhdkitError {
+export function damagedRecord(path: string, reason: 'damaged' | 'newer'): VhdkitError {
   const what = reason === 'newer' ? 'is of a version that this vhdkit does not know' : 'is damaged';
   return new VhdkitError('SNAPSHOT_RECORD_INVALID', `${path} ${what}`, {
     operation: 'read volume record',
@@ -33,16 +35,9 @@ function damaged(path: string, reason: 'damaged' | 'newer'): VhdkitError {
   });
 }
 
-export function encodeRecord({ name, created, onCopyFailure, stamp }: VolumeRecord): Uint8Array {
-  const document = { format: FORMAT, version: VERSION, name, created, onCopyFailure, stamp };
+export function encodeRecord({ name, created, onFailure, stamp }: VolumeRecord): Uint8Array {
+  const document = { format: FORMAT, version: VERSION, name, created, onFailure, stamp };
   return Buffer.from(`${JSON.stringify(document, undefined, 2)}\n`);
-}
-
-function isStamp(value: unknown): value is VolumeRecord['stamp'] {
-  if (value === undefined) return true;
-  if (typeof value !== 'object' || value === null) return false;
-  const { size, mtime } = value as Record<string, unknown>;
-  return [size, mtime].every((each) => typeof each === 'string' && /^-?\d{1,30}$/.test(each));
 }
 
 /** @throws SNAPSHOT_RECORD_INVALID */
@@ -51,22 +46,19 @@ export function decodeRecord(bytes: Uint8Array, path: string): VolumeRecord {
   try {
     document = JSON.parse(Buffer.from(bytes).toString());
   } catch {
-    throw damaged(path, 'damaged');
+    throw damagedRecord(path, 'damaged');
   }
-  const { format, version, name, created, onCopyFailure, stamp } = (document ?? {}) as Record<
-    string,
-    unknown
-  >;
-  if (format !== FORMAT) throw damaged(path, 'damaged');
-  if (version !== VERSION) throw damaged(path, 'newer');
+  const { format, version, name, created, onFailure, stamp } = (document ?? {}) as Record<string, unknown>;
+  if (format !== FORMAT) throw damagedRecord(path, 'damaged');
+  if (version !== VERSION) throw damagedRecord(path, 'newer');
   const sound =
     typeof name === 'string' &&
     name !== '' &&
     name.length <= MAX_NAME &&
     Number.isSafeInteger(created) &&
-    (onCopyFailure === 'fail-write' || onCopyFailure === 'break-preserved') &&
-    isStamp(stamp);
-  if (!sound) throw damaged(path, 'damaged');
-  const record = { name, created: created as number, onCopyFailure } as const;
+    isFailurePolicy(onFailure) &&
+    (stamp === undefined || isImageStamp(stamp));
+  if (!sound) throw damagedRecord(path, 'damaged');
+  const record = { name, created: created as number, onFailure } as const;
   return stamp ? { ...record, stamp } : record;
 }

@@ -24,21 +24,16 @@ import { GroupCommit } from '../../base/group-commit.js';
 import { RangeLock } from '../../base/range-lock.js';
 import type { BlockDevice, DeviceExtent } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import type { LookupTable } from './lookup-table.js';
+import type { FailurePolicy } from '../failure-policy.js';
+import type { Copies } from './copies.js';
+import type { VolumeBreakReason } from './lookup-table.js';
 
 export type Side = 'live' | 'preserved';
 
 /** Copies of blocks at the addresses that they have in the base, and which there are. */
-export interface CopyOnWriteImage {
-  readonly data: RandomAccessFile;
-  readonly table: LookupTable;
-  /**
-   * Copies a range of the base to the same place of `data`. Default: through a buffer. Providers do it without the
-   * bytes entering the process.
-   */
-  copy?(offset: number, length: number): Promise<void>;
+export interface CopyOnWriteImage extends Copies {
   /** What becomes of a live write when the old data can't be kept. Default: it fails. */
-  onCopyFailure?: 'fail-write' | 'break-preserved';
+  readonly onFailure?: FailurePolicy;
 }
 
 /** A change of a range, on the base and on copies. */
@@ -50,16 +45,18 @@ export interface Change {
   onCopy(data: RandomAccessFile, offset: number, length: number): Promise<void>;
 }
 
-function broken(label: string): VhdkitError {
-  return new VhdkitError(
-    'IO_FAILED',
-    `${label}: the preserved volume was given up: its data could not be kept`,
-    {
-      operation: 'use preserved volume',
-      context: { path: label, reason: 'broken' },
-      hint: 'Delete it; the live volume is not affected.',
-    },
-  );
+const BREAK_REASONS: Record<VolumeBreakReason, string> = {
+  'copy-failed': 'its data could not be kept',
+  'image-changed': 'the image was changed by something else than vhdkit',
+};
+
+function broken(label: string, reason: VolumeBreakReason): VhdkitError {
+  const why = BREAK_REASONS[reason];
+  return new VhdkitError('IO_FAILED', `${label}: the preserved volume was given up: ${why}`, {
+    operation: 'use preserved volume',
+    context: { path: label, reason },
+    hint: 'Delete it; the live volume is not affected.',
+  });
 }
 
 function gone(label: string): VhdkitError {
@@ -76,6 +73,8 @@ export class VolumePair {
   #copies: CopyOnWriteImage | undefined;
   /** New entries of requests that are under way together cost one flush. */
   #commits: GroupCommit<readonly number[]> | undefined;
+  /** Under way: they use the copies without a lock. */
+  readonly #flushes = new Set<Promise<void>>();
 
   constructor(base: BlockDevice) {
     this.base = base;
@@ -121,8 +120,9 @@ export class VolumePair {
   async join(): Promise<CopyOnWriteImage | undefined> {
     const copies = this.#copies;
     this.#copies = undefined;
-    // Whoever still works with the copies holds a part of the disk.
+    // Whoever still works with the copies holds a part of the disk, or flushes.
     (await this.locks.take(0, Math.max(1, this.base.size), 'exclusive'))();
+    await Promise.allSettled(this.#flushes);
     return copies;
   }
 
@@ -192,6 +192,16 @@ export class VolumePair {
 
   /** Everything that was answered through either volume is durable afterwards. */
   async flush(): Promise<void> {
+    const flush = this.#flush();
+    this.#flushes.add(flush);
+    try {
+      await flush;
+    } finally {
+      this.#flushes.delete(flush);
+    }
+  }
+
+  async #flush(): Promise<void> {
     const copies = this.#copies;
     const mark = copies?.table.removalsSoFar() ?? 0;
     await this.base.flush();
@@ -203,7 +213,8 @@ export class VolumePair {
   /** Of what is asked of the preserved volume itself. */
   #assertPreserved(): void {
     const { label } = this.base;
-    if (this.#copies?.table.broken) throw broken(label);
+    const reason = this.#copies?.table.broken;
+    if (reason) throw broken(label, reason);
     if (!this.#copies) throw gone(label);
   }
 
@@ -259,13 +270,12 @@ export class VolumePair {
       }
       await this.#commits?.add(missing.map(({ block }) => block));
     } catch (error) {
-      if (copies.onCopyFailure !== 'break-preserved' || !isVhdkitError(error)) throw error;
-      await copies.table.markBroken();
+      if (copies.onFailure !== 'break-snapshot' || !isVhdkitError(error)) throw error;
+      await copies.table.markBroken('copy-failed');
     }
   }
 
   async #copy(copies: CopyOnWriteImage, offset: number, length: number): Promise<void> {
-    if (copies.copy) return copies.copy(offset, length);
     const buffer = new Uint8Array(length);
     await this.base.read(buffer, offset);
     await copies.data.write(buffer, offset);

@@ -3,21 +3,25 @@
  * record.
  *
  * Invariants: the record is the last thing that is made and the first that goes; without one, what lies in the
- * folder is what a crash left. While the image is open the record has no stamp; it gets one when everything is flushed
+ * folder is what a crash left. Volumes are made and deleted one after the other. While the image is open the record has no stamp; it gets one when everything is flushed
  * and closed. An image that is not what its stamp says was changed by something else: the preserved volume is broken
  * then, because nobody kept what it needs.
  *
  * Not here: which exports there are (operations/serve).
  */
-import { join } from 'node:path';
 import type { Clock } from '../../base/clock.js';
-import { isVhdkitError, VhdkitError } from '../../base/errors.js';
+import { VhdkitError } from '../../base/errors.js';
+import { Turns } from '../../base/turns.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { FileSystem } from '../../io/file-system.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
+import { readSmallFile, removeIfThere, replaceFile } from '../../io/small-file.js';
+import type { FailurePolicy } from '../failure-policy.js';
+import { type ImageStamp, isSameStamp, stampOf } from '../image-stamp.js';
 import { volumeFolder, volumeRecord } from '../snapshot-folder.js';
-import { LookupTable } from './lookup-table.js';
-import { decodeRecord, encodeRecord, MAX_NAME, MAX_RECORD_BYTES, type VolumeRecord } from './record.js';
+import { assertSnapshotName } from '../snapshot-name.js';
+import { type Copies, closeCopies, createCopies, openCopies, removeCopies } from './copies.js';
+import { assertTableShape, type VolumeBreakReason } from './lookup-table.js';
+import { damagedRecord, decodeRecord, encodeRecord, MAX_RECORD_BYTES, type VolumeRecord } from './record.js';
 import { VolumePair } from './volume-pair.js';
 import { FrontVolume, PreservedVolume } from './volumes.js';
 
@@ -35,13 +39,15 @@ export interface NewVolume {
   /** Bytes, a power of two from 4 KiB to 16 MiB; default 64 KiB. */
   blockSize?: number;
   /** What becomes of a live write whose old data can't be kept; default: it fails. */
-  onCopyFailure?: VolumeRecord['onCopyFailure'];
+  onFailure?: FailurePolicy;
 }
 
 export interface VolumeFacts {
   name: string;
   created: number;
   state: 'intact' | 'broken';
+  /** Why it is broken. */
+  reason: VolumeBreakReason | null;
   blockSize: number;
   /** Blocks of which there is a copy. */
   copied: number;
@@ -50,18 +56,20 @@ export interface VolumeFacts {
 }
 
 const DEFAULT_BLOCK = 64 * 1024;
-const COPIES = 'copies';
-const TABLE = 'table';
 
 async function readRecord(fileSystem: FileSystem, path: string): Promise<VolumeRecord | undefined> {
   if ((await fileSystem.kind(path)) === 'absent') return undefined;
-  const file = await fileSystem.open(path);
-  try {
-    const bytes = new Uint8Array(Math.min(file.size(), MAX_RECORD_BYTES));
-    return decodeRecord(bytes.subarray(0, await file.read(bytes, 0)), path);
-  } finally {
-    await file.close();
-  }
+  const bytes = await readSmallFile(fileSystem, path, MAX_RECORD_BYTES);
+  if (!bytes) throw damagedRecord(path, 'damaged');
+  return decodeRecord(bytes, path);
+}
+
+/** The name of an image's preserved volume, whatever has become of it. @throws SNAPSHOT_RECORD_INVALID, IO_FAILED */
+export async function preservedVolumeName(
+  fileSystem: FileSystem,
+  image: string,
+): Promise<string | undefined> {
+  return (await readRecord(fileSystem, volumeRecord(image)))?.name;
 }
 
 /** What there is of an image's preserved volume; undefined: it has none. Looks, changes nothing. */
@@ -69,41 +77,30 @@ export async function readPreservedVolume(
   fileSystem: FileSystem,
   image: string,
 ): Promise<VolumeFacts | undefined> {
-  const folder = volumeFolder(image);
   const record = await readRecord(fileSystem, volumeRecord(image));
   if (!record) return undefined;
-  const data = await fileSystem.open(join(folder, COPIES));
+  const copies = await openCopies(fileSystem, volumeFolder(image), { writable: false });
   try {
-    const table = await LookupTable.open(await fileSystem.open(join(folder, TABLE)));
-    try {
-      return await factsOf(record, { data, table });
-    } finally {
-      await table.close();
-    }
+    return await factsOf(record, copies);
   } finally {
-    await data.close();
+    await closeCopies(copies);
   }
 }
 
 /** Gives up an image's preserved volume, whatever is left of it. Whoever calls holds the image's lock. */
 export async function removePreservedVolume(access: SiteAccess, image: string): Promise<void> {
   const folder = volumeFolder(image);
-  for (const path of [volumeRecord(image), join(folder, TABLE), join(folder, COPIES)]) {
-    await access.fileSystem.remove(path).catch((error: unknown) => {
-      if (!isVhdkitError(error) || error.code !== 'NOT_FOUND') throw error;
-    });
-  }
+  await removeIfThere(access.fileSystem, volumeRecord(image));
+  await removeCopies(access.fileSystem, folder);
   await access.removeFolder(folder);
 }
 
-async function factsOf(
-  { name, created }: VolumeRecord,
-  { data, table }: { data: RandomAccessFile; table: LookupTable },
-): Promise<VolumeFacts> {
+async function factsOf({ name, created }: VolumeRecord, { data, table }: Copies): Promise<VolumeFacts> {
   return {
     name,
     created,
     state: table.broken ? 'broken' : 'intact',
+    reason: table.broken ?? null,
     blockSize: table.shape.blockSize,
     copied: table.count,
     allocatedBytes: await data.allocatedBytes(),
@@ -116,15 +113,17 @@ export class VolumeSite {
   readonly #folder: string;
   readonly #pair: VolumePair;
   readonly front: BlockDevice;
+  /** Making and deleting. */
+  readonly #turns = new Turns();
+  /** Of the volume that there is. */
   #record: VolumeRecord | undefined;
-  #preserved: PreservedVolume | undefined;
 
   private constructor(access: SiteAccess, image: string, base: BlockDevice) {
     this.#access = access;
     this.#image = image;
     this.#folder = volumeFolder(image);
     this.#pair = new VolumePair(base);
-    this.front = new FrontVolume(this.#pair, () => this.#leave());
+    this.front = new FrontVolume(this.#pair, () => this.#turns.take(() => this.#leave()));
   }
 
   /**
@@ -141,7 +140,8 @@ export class VolumeSite {
   }
 
   get preserved(): { name: string; device: BlockDevice } | undefined {
-    return this.#preserved && this.#record && { name: this.#record.name, device: this.#preserved };
+    const { name } = this.#record ?? {};
+    return name === undefined ? undefined : { name, device: new PreservedVolume(this.#pair, name) };
   }
 
   /**
@@ -149,54 +149,54 @@ export class VolumeSite {
    * request waits for it.
    * @throws ALREADY_EXISTS (one at a time), INVALID_ARGUMENT, UNSUPPORTED (a block device), NO_SPACE, IO_FAILED
    */
-  async create(options: NewVolume): Promise<void> {
-    const { name, blockSize = DEFAULT_BLOCK, onCopyFailure = 'fail-write' } = options;
-    const { clock } = this.#access;
-    await this.#judge(name);
-    const record: VolumeRecord = { name, created: clock.now(), onCopyFailure };
-    this.#record = record;
-    let copies: { data: RandomAccessFile; table: LookupTable } | undefined;
-    try {
-      await this.#access.makeFolder(this.#folder);
-      const data = await this.#newFile(COPIES);
-      await data.truncate(this.#pair.base.size);
-      await data.flush();
-      const file = await this.#newFile(TABLE);
-      const table = await LookupTable.create(file, { size: this.#pair.base.size, blockSize });
-      copies = { data, table };
-      await this.#write(record);
-    } catch (error) {
-      this.#record = undefined;
-      await copies?.data.close();
-      await copies?.table.close();
-      await removePreservedVolume(this.#access, this.#image);
-      throw error;
-    }
-    // From here on what is written is kept: a crash before this leaves a volume that shows the image as it is.
-    this.#pair.split({ ...copies, onCopyFailure });
-    this.#preserved = new PreservedVolume(this.#pair, name);
+  create(options: NewVolume): Promise<void> {
+    return this.#turns.take(() => this.#create(options));
   }
 
   /** Gives the preserved volume up. Nobody uses it any more. @throws NOT_FOUND, IO_FAILED */
-  async delete(name: string): Promise<void> {
-    if (this.#record?.name !== name) {
-      throw new VhdkitError('NOT_FOUND', `${this.#image} has no preserved volume '${name}'`, {
-        operation: 'delete volume',
-        context: { path: this.#image, name },
-        hint: '`vhdkit snapshot list` tells what there is.',
-      });
-    }
-    const copies = await this.#pair.join();
-    this.#preserved = undefined;
-    this.#record = undefined;
-    await copies?.data.close();
-    await copies?.table.close();
-    await removePreservedVolume(this.#access, this.#image);
+  delete(name: string): Promise<void> {
+    return this.#turns.take(() => this.#delete(name));
   }
 
   async facts(): Promise<VolumeFacts | undefined> {
     const copies = this.#pair.copies;
     return this.#record && copies && factsOf(this.#record, copies);
+  }
+
+  async #create({ name, blockSize = DEFAULT_BLOCK, onFailure = 'fail-writes' }: NewVolume): Promise<void> {
+    const { fileSystem, clock } = this.#access;
+    await this.#judge(name);
+    const shape = { size: this.#pair.base.size, blockSize };
+    assertTableShape(shape);
+    const record: VolumeRecord = { name, created: clock.now(), onFailure };
+    let copies: Copies | undefined;
+    try {
+      await this.#access.makeFolder(this.#folder);
+      copies = await createCopies(fileSystem, this.#folder, shape);
+      await this.#write(record);
+    } catch (error) {
+      if (copies) await closeCopies(copies);
+      // What is left without a record stands for nothing.
+      await removePreservedVolume(this.#access, this.#image).catch(() => undefined);
+      throw error;
+    }
+    // From here on what is written is kept: a crash before this leaves a volume that shows the image as it is.
+    this.#pair.split({ ...copies, onFailure });
+    this.#record = record;
+  }
+
+  async #delete(name: string): Promise<void> {
+    if (this.#record?.name !== name) {
+      throw new VhdkitError('NOT_FOUND', `${this.#image} has no preserved volume '${name}'`, {
+        operation: 'delete volume',
+        context: { path: this.#image, name },
+        hint: `Look what there is: vhdkit snapshot list ${this.#image}`,
+      });
+    }
+    this.#record = undefined;
+    const copies = await this.#pair.join();
+    if (copies) await closeCopies(copies);
+    await removePreservedVolume(this.#access, this.#image);
   }
 
   async #judge(name: string): Promise<void> {
@@ -213,13 +213,7 @@ export class VolumeSite {
         },
       );
     }
-    if (name === '' || name.length > MAX_NAME || /[/\p{Cc}]/u.test(name)) {
-      throw new VhdkitError('INVALID_ARGUMENT', `'${name}' can't be the name of a volume`, {
-        operation: 'create volume',
-        context,
-        hint: 'Use up to 255 characters, none of them a slash.',
-      });
-    }
+    assertSnapshotName(name);
     if ((await fileSystem.kind(this.#image)) !== 'device') return;
     throw new VhdkitError('UNSUPPORTED', `${this.#image} is a block device: nothing can be kept beside it`, {
       operation: 'create volume',
@@ -229,39 +223,29 @@ export class VolumeSite {
   }
 
   async #resume(record: VolumeRecord): Promise<void> {
-    const { fileSystem } = this.#access;
-    const data = await fileSystem.open(join(this.#folder, COPIES), { writable: true });
-    let file: RandomAccessFile | undefined;
+    const { stamp, ...open } = record;
+    const copies = await openCopies(this.#access.fileSystem, this.#folder, { writable: true });
     try {
-      file = await fileSystem.open(join(this.#folder, TABLE), { writable: true });
-      const table = await LookupTable.open(file);
-      if (!(await this.#isAsLeft(record))) await table.markBroken();
-      this.#pair.split({ data, table, onCopyFailure: record.onCopyFailure });
+      if (stamp) {
+        const now = await this.#stamp();
+        if (!now || !isSameStamp(stamp, now)) await copies.table.markBroken('image-changed');
+        await this.#write(open);
+      }
+      this.#pair.split({ ...copies, onFailure: record.onFailure });
     } catch (error) {
-      await data.close();
-      await file?.close();
+      await closeCopies(copies);
       throw error;
     }
-    const { stamp: _, ...open } = record;
-    await this.#write(open);
     this.#record = open;
-    this.#preserved = new PreservedVolume(this.#pair, record.name);
   }
 
-  async #stamp(): Promise<VolumeRecord['stamp']> {
+  async #stamp(): Promise<ImageStamp | undefined> {
     const file = await this.#access.fileSystem.open(this.#image);
     try {
-      const print = file.fingerprint();
-      return print && { size: String(print.size), mtime: String(print.mtime) };
+      return stampOf(file);
     } finally {
       await file.close();
     }
-  }
-
-  async #isAsLeft({ stamp }: VolumeRecord): Promise<boolean> {
-    if (!stamp) return true;
-    const now = await this.#stamp();
-    return now?.size === stamp.size && now.mtime === stamp.mtime;
   }
 
   /** Everything is flushed and closed: says how the image is left. */
@@ -271,24 +255,7 @@ export class VolumeSite {
     if (stamp) await this.#write({ ...this.#record, stamp });
   }
 
-  async #newFile(name: string): Promise<RandomAccessFile> {
-    const path = join(this.#folder, name);
-    await this.#publish(path, new Uint8Array(0));
-    return this.#access.fileSystem.open(path, { writable: true });
-  }
-
   #write(record: VolumeRecord): Promise<void> {
-    return this.#publish(volumeRecord(this.#image), encodeRecord(record));
-  }
-
-  async #publish(path: string, bytes: Uint8Array): Promise<void> {
-    const pending = await this.#access.fileSystem.createPending(path, { overwrite: true });
-    try {
-      if (bytes.length > 0) await pending.file.write(bytes, 0);
-      await pending.publish();
-    } catch (error) {
-      await pending.discard();
-      throw error;
-    }
+    return replaceFile(this.#access.fileSystem, volumeRecord(this.#image), encodeRecord(record));
   }
 }

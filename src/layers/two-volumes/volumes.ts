@@ -12,6 +12,7 @@ import type {
   DeviceWriteOptions,
   DeviceZeroOptions,
 } from '../../block/block-device.js';
+import { closeCopies } from './copies.js';
 import type { Change, VolumePair } from './volume-pair.js';
 
 /** A write, a zero or a trim as a change of the pair. */
@@ -138,11 +139,16 @@ export class FrontVolume extends Volume {
   }
 
   async close(): Promise<void> {
-    await this.flush();
-    const copies = await this.pair.join();
-    await copies?.data.close();
-    await copies?.table.close();
-    await this.pair.base.close();
+    try {
+      await this.flush();
+    } finally {
+      try {
+        const copies = await this.pair.join();
+        if (copies) await closeCopies(copies);
+      } finally {
+        await this.pair.base.close();
+      }
+    }
     await this.#closed?.();
   }
 

@@ -8,17 +8,9 @@
  * | `POST /v1/flush` `{export?}` | `{flushed}`: names; what clients were answered before is durable |
  * | `POST /v1/shutdown` | `{stopping: true}`; then the server ends as on SIGTERM |
  */
-import { VhdkitError } from '../../base/errors.js';
-import type { ControlRequest, ControlRoute } from '../../nbd/control-routes.js';
+import type { ControlRoute } from '../../nbd/control-routes.js';
+import { optional } from './request-fields.js';
 import type { RunningServer } from './running-server.js';
-
-/** The text under a key of a body; undefined when it is not there. @throws INVALID_ARGUMENT */
-export function textOf({ body }: ControlRequest, key: string): string | undefined {
-  const value =
-    typeof body === 'object' && body !== null ? (body as Record<string, unknown>)[key] : undefined;
-  if (value === undefined || typeof value === 'string') return value;
-  throw new VhdkitError('INVALID_ARGUMENT', `'${key}' must be a text`, { operation: 'control' });
-}
 
 export function serverRoutes(server: RunningServer): ControlRoute[] {
   return [
@@ -42,7 +34,7 @@ export function serverRoutes(server: RunningServer): ControlRoute[] {
       path: '/v1/flush',
       handle: async (request) => ({
         schemaVersion: 1,
-        flushed: await server.flush(textOf(request, 'export')),
+        flushed: await server.flush(optional(request, { export: 'string' }).export),
       }),
     },
     {

@@ -1,64 +1,14 @@
 /**
- * What control requests about snapshots ask for: JSON of anybody, judged field by field.
+ * What control requests about snapshots and volumes ask for, as the operations take it.
  */
 import { isAbsolute } from 'node:path';
-import { VhdkitError } from '../../base/errors.js';
+import { FAILURE_POLICIES } from '../../layers/snapshots.js';
+import type { NewVolume } from '../../layers/volumes.js';
 import type { ControlRequest } from '../../nbd/control-routes.js';
 import type { SnapshotCreateOptions } from '../snapshot/create.js';
 import type { SnapshotExportOptions } from '../snapshot/export.js';
 import type { SnapshotChoice } from '../snapshot/open-set.js';
-
-interface Kinds {
-  string: string;
-  boolean: boolean;
-  number: number;
-}
-
-function refused(message: string): VhdkitError {
-  return new VhdkitError('INVALID_ARGUMENT', message, { operation: 'control' });
-}
-
-function fieldsOf({ body }: ControlRequest): Record<string, unknown> {
-  if (body === undefined) return {};
-  if (typeof body === 'object' && body !== null && !Array.isArray(body))
-    return body as Record<string, unknown>;
-  throw refused('The request must be a JSON object');
-}
-
-/** The fields of the kinds named that are there. @throws INVALID_ARGUMENT (another kind) */
-export function optional<T extends Record<string, keyof Kinds>>(
-  request: ControlRequest,
-  kinds: T,
-): { [K in keyof T]?: Kinds[T[K]] } {
-  const fields = fieldsOf(request);
-  const found: Record<string, unknown> = {};
-  for (const [key, kind] of Object.entries(kinds)) {
-    const value = fields[key];
-    if (value === undefined) continue;
-    if (typeof value !== kind) throw refused(`'${key}' must be a ${kind}`);
-    found[key] = value;
-  }
-  return found as { [K in keyof T]?: Kinds[T[K]] };
-}
-
-/** A list of texts; empty where there is none. @throws INVALID_ARGUMENT */
-export function textsOf(request: ControlRequest, key: string): string[] {
-  const value = fieldsOf(request)[key] ?? [];
-  if (!Array.isArray(value) || !value.every((each) => typeof each === 'string'))
-    throw refused(`'${key}' must be a list of texts`);
-  return value;
-}
-
-function oneOf<T extends string>(
-  key: string,
-  value: string | undefined,
-  choices: readonly T[],
-): T | undefined {
-  if (value === undefined) return undefined;
-  const choice = choices.find((each) => each === value);
-  if (choice === undefined) throw refused(`'${key}' must be one of: ${choices.join(', ')}`);
-  return choice;
-}
+import { oneOf, optional, refused } from './request-fields.js';
 
 /** @throws INVALID_ARGUMENT */
 export function newSnapshotRequest(
@@ -73,10 +23,26 @@ export function newSnapshotRequest(
     dryRun: 'boolean',
   });
   if (writeOnce !== undefined && !isAbsolute(writeOnce)) throw refused("'writeOnce' must be absolute");
-  const policy = oneOf('onFailure', onFailure, ['fail-writes', 'break-snapshot'] as const);
+  const policy = oneOf('onFailure', onFailure, FAILURE_POLICIES);
   return {
     ...rest,
     ...(writeOnce === undefined ? {} : { writeOnce }),
+    ...(policy ? { onFailure: policy } : {}),
+  };
+}
+
+/** @throws INVALID_ARGUMENT */
+export function newVolumeRequest(request: ControlRequest): NewVolume {
+  const { name, blockSize, onFailure } = optional(request, {
+    name: 'string',
+    blockSize: 'number',
+    onFailure: 'string',
+  });
+  if (name === undefined) throw refused("'name' is missing", 'Send {"name": "monday"}.');
+  const policy = oneOf('onFailure', onFailure, FAILURE_POLICIES);
+  return {
+    name,
+    ...(blockSize === undefined ? {} : { blockSize }),
     ...(policy ? { onFailure: policy } : {}),
   };
 }

@@ -30,8 +30,9 @@ import { restoreIn } from '../snapshot/restore.js';
 import type { SnapshotListResult } from '../snapshot/types.js';
 import { findVolume } from '../snapshot/volume.js';
 import type { OpenedDisk } from './open-disk.js';
+import { optional, textsOf } from './request-fields.js';
 import type { RunningServer } from './running-server.js';
-import { exportRequest, newSnapshotRequest, optional, textsOf } from './snapshot-requests.js';
+import { exportRequest, newSnapshotRequest } from './snapshot-requests.js';
 
 /** The bit of a dirty context. */
 const DIRTY = 1;

@@ -16,36 +16,11 @@ import type { ControlRequest, ControlRoute } from '../../nbd/control-routes.js';
 import type { Host } from '../host.js';
 import type { OpenedDisk } from './open-disk.js';
 import type { ExportOptions, RunningServer } from './running-server.js';
+import { newVolumeRequest } from './snapshot-requests.js';
 
 const OPERATION = 'control';
 
-function refused(message: string, hint: string): VhdkitError {
-  return new VhdkitError('INVALID_ARGUMENT', message, { operation: OPERATION, hint });
-}
-
-function fieldsOf({ body }: ControlRequest): Record<string, unknown> {
-  if (typeof body === 'object' && body !== null && !Array.isArray(body))
-    return body as Record<string, unknown>;
-  throw refused('The request has no JSON object', 'Send {"name": "…"}.');
-}
-
-function newVolume(request: ControlRequest): NewVolume {
-  const { name, blockSize, onFailure } = fieldsOf(request);
-  if (typeof name !== 'string') throw refused("'name' must be a text", 'Send {"name": "…"}.');
-  if (blockSize !== undefined && !Number.isSafeInteger(blockSize)) {
-    throw refused("'blockSize' must be a number of bytes", 'Leave it away for 65536.');
-  }
-  if (onFailure !== undefined && onFailure !== 'fail-writes' && onFailure !== 'break-snapshot') {
-    throw refused("'onFailure' is not known", 'Say fail-writes or break-snapshot.');
-  }
-  return {
-    name,
-    ...(blockSize === undefined ? {} : { blockSize: blockSize as number }),
-    ...(onFailure ? { onCopyFailure: onFailure === 'fail-writes' ? 'fail-write' : 'break-preserved' } : {}),
-  };
-}
-
-export type VolumeAnswer = Omit<VolumeFacts, 'state'> & { export: string; state: VolumeFacts['state'] };
+export type VolumeAnswer = VolumeFacts & { export: string };
 
 export class ServedVolumes {
   readonly #host: Host;
@@ -113,7 +88,7 @@ export class ServedVolumes {
         path,
         handle: async (request) => ({
           schemaVersion: 1,
-          volume: await this.create(named(request, 'name'), newVolume(request)),
+          volume: await this.create(named(request, 'name'), newVolumeRequest(request)),
         }),
       },
       {

@@ -9,6 +9,7 @@ import { VhdkitError } from '../../base/errors.js';
 import { sameFile } from '../../io/file-system.js';
 import { makePrivateFolder, removeEmptyFolder } from '../../io/private-folder.js';
 import { volumeFolder } from '../../layers/snapshot-folder.js';
+import type { FailurePolicy } from '../../layers/snapshots.js';
 import { readPreservedVolume, removePreservedVolume, type VolumeFacts } from '../../layers/volumes.js';
 import { controlPath, controlRequest } from '../../nbd/control-client.js';
 import type { Host } from '../host.js';
@@ -27,7 +28,7 @@ export interface VolumeCreateOptions {
   name?: string;
   /** Bytes, a power of two from 4 KiB to 16 MiB; default 64 KiB. */
   chunkSize?: number;
-  onFailure?: 'fail-writes' | 'break-snapshot';
+  onFailure?: FailurePolicy;
   signal?: AbortSignal;
 }
 
@@ -37,8 +38,7 @@ interface Export {
 }
 
 function factsOf(image: string, facts: VolumeFacts): SnapshotFacts {
-  const { name, created, state, allocatedBytes } = facts;
-  const reason = state === 'broken' ? 'copy-failed' : null;
+  const { name, created, state, reason, allocatedBytes } = facts;
   return { name, id: name, created, state, reason, kind: KIND, device: volumeFolder(image), allocatedBytes };
 }
 

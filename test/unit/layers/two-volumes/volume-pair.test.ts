@@ -237,17 +237,15 @@ describe('two volumes', () => {
   });
 
   it.each([
-    { onCopyFailure: 'fail-write', wrote: false },
-    { onCopyFailure: 'break-preserved', wrote: true },
-  ] as const)('never show wrong data when there is no room for copies ($onCopyFailure)', async (policy) => {
+    { onFailure: 'fail-writes', wrote: false },
+    { onFailure: 'break-snapshot', wrote: true },
+  ] as const)('never show wrong data when there is no room for copies ($onFailure)', async (policy) => {
     const { pair, front, preserved } = volumes();
     const full = new VhdkitError('NO_SPACE', 'full');
-    const copies = await copyImage({
-      onCopyFailure: policy.onCopyFailure,
-      copy: async () => {
-        throw full;
-      },
-    });
+    const copies = await copyImage({ onFailure: policy.onFailure });
+    copies.data.write = async () => {
+      throw full;
+    };
     pair.split(copies);
     const write = front.write(filled(1, 5), 0);
     if (policy.wrote) {
@@ -259,6 +257,21 @@ describe('two volumes', () => {
       expect((await contentOf(preserved))[0]).toBe(INITIAL);
     }
     expect((await contentOf(front))[0]).toBe(policy.wrote ? 5 : INITIAL);
+  });
+
+  it('let a flush of the live one end that meets the end of the preserved one', async () => {
+    const { pair, front } = volumes();
+    const copies = await copyImage();
+    let closed = false;
+    copies.data.flush = async () => {
+      for (let turns = 0; turns < 20; turns += 1) await Promise.resolve();
+      if (closed) throw new VhdkitError('IO_FAILED', 'closed');
+    };
+    pair.split(copies);
+    const flush = front.flush();
+    await pair.join();
+    closed = true;
+    await flush;
   });
 
   it('become one again, and can part anew', async () => {

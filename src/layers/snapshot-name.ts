@@ -1,7 +1,7 @@
 /**
  * Names of snapshots: they become part of export names, of command lines and of messages.
  */
-import { VhdkitError } from '../../base/errors.js';
+import { VhdkitError } from '../base/errors.js';
 
 const MAX_NAME = 64;
 const ALLOWED = /^[\p{L}\p{N}][\p{L}\p{N}._+-]*$/u;
