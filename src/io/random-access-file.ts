@@ -78,6 +78,11 @@ export interface RandomAccessFile {
    * False when it failed; a part may be written then, and the caller has `write` do it and say why.
    */
   writeHere?(buffer: Uint8Array, offset: number): boolean;
+  /**
+   * Says that bytes are about to be changed through `fd`; what it returns is called when they have been. Whoever
+   * does that calls it where it is there: of files whose changes somebody has to know.
+   */
+  changing?(offset: number, length: number): () => void;
   /** Starts writing the range to stable storage: a hint, so that a later `flush` finds less to do. */
   writeBehind?(offset: number, length: number): Promise<void>;
   /**

@@ -2,7 +2,7 @@
  * A file that tells before each change which of its bytes may change, and when that is over.
  *
  * Invariants: whatever can change a byte goes through `watch`; what is not named here is not there, so a new way
- * to change a file is missing rather than unseen. Whoever changes the file through `fd` tells `watch` himself.
+ * to change a file is missing rather than unseen. Whoever changes the file through `fd` says so (`changing`).
  */
 import type { ByteRange, FileFingerprint, FileKind, RandomAccessFile } from './random-access-file.js';
 
@@ -16,6 +16,8 @@ export class WatchedFile implements RandomAccessFile {
   readonly punch?: (offset: number, length: number) => Promise<boolean>;
   readonly zeroInPlace?: (offset: number, length: number) => Promise<boolean>;
   readonly peek?: (buffer: Uint8Array, offset: number) => boolean;
+  readonly poke?: (buffer: Uint8Array, offset: number) => boolean;
+  readonly writeHere?: (buffer: Uint8Array, offset: number) => boolean;
   readonly writeBehind?: (offset: number, length: number) => Promise<void>;
   readonly allocate?: (offset: number, length: number) => Promise<void>;
   readonly #file: RandomAccessFile;
@@ -30,11 +32,15 @@ export class WatchedFile implements RandomAccessFile {
     this.#file = file;
     this.#watch = watch;
     this.#beforeClose = beforeClose;
-    const { punch, zeroInPlace, peek, writeBehind, allocate } = file;
+    const { punch, zeroInPlace, peek, poke, writeHere, writeBehind, allocate } = file;
     if (punch) this.punch = (at, length) => this.#watched(at, length, () => punch.call(file, at, length));
     if (zeroInPlace)
       this.zeroInPlace = (at, length) => this.#watched(at, length, () => zeroInPlace.call(file, at, length));
     if (peek) this.peek = peek.bind(file);
+    if (poke) this.poke = (bytes, at) => this.#watchedNow(at, bytes.length, () => poke.call(file, bytes, at));
+    if (writeHere)
+      this.writeHere = (bytes, at) =>
+        this.#watchedNow(at, bytes.length, () => writeHere.call(file, bytes, at));
     if (writeBehind) this.writeBehind = writeBehind.bind(file);
     // No byte shows anything else, but the file's times change.
     if (allocate) this.allocate = (at, length) => this.#watched(at, 0, () => allocate.call(file, at, length));
@@ -42,6 +48,10 @@ export class WatchedFile implements RandomAccessFile {
 
   get fd(): number | undefined {
     return this.#file.fd;
+  }
+
+  changing(offset: number, length: number): () => void {
+    return this.#watch(offset, length);
   }
 
   write(buffer: Uint8Array, offset: number): Promise<void> {
@@ -91,6 +101,14 @@ export class WatchedFile implements RandomAccessFile {
     const end = this.#watch(offset, length);
     try {
       return await change();
+    } finally {
+      end();
+    }
+  }
+  #watchedNow(offset: number, length: number, change: () => boolean): boolean {
+    const end = this.#watch(offset, length);
+    try {
+      return change();
     } finally {
       end();
     }

@@ -3,176 +3,217 @@
  *
  * A change-vulnerable token is refused as soon as its file's size or times are not what they were. Of a change
  * that goes through here it is known which bytes it touched; so afterwards the tokens of all other ranges are
- * given the fingerprint that the file has then.
+ * given the fingerprint that the file has then (settle-tokens.ts).
  *
  * Invariants: what is not known to be harmless leaves a token void. That is: a token keeps its life only if
- * its fingerprint is that of the file before our first change, if nobody else was seen to change the file
- * since, and if the file was flushed before its new fingerprint was taken. Until that is stored, and after a crash
- * for ever, the fingerprint differs, and the token is refused. Of two that change one record the store
- * decides.
+ * its fingerprint is that of the file before our first change, and if nobody else was seen to change the file
+ * since. Until that is stored, and after a crash for ever, the fingerprint differs, and the token is refused.
  *
- * Limits: somebody else's change is seen unless it falls between the beginning and the end of one of ours.
+ * When: at the end, or, of a file that stays open for long, whenever nobody has written for a moment too. Tokens
+ * never get a fingerprint that a later change may leave as it is, because the file's clock has not ticked: such a
+ * token would be alive over changed bytes if we were killed then. Hence the waiting, and nothing is gained by not
+ * waiting: what is being written to has another fingerprint at once.
+ *
+ * Limits: somebody else's change is seen unless it falls into one of ours: between its beginning and its end, or,
+ * of a file that stays open for long, into a stretch of changes that follow each other closely.
  */
-import type { PreparedWrite } from '../block/extent.js';
+import type { Timer } from '../base/timer.js';
 import type { FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
 import { WatchedFile } from '../io/watched-file.js';
 import { ChangedRanges } from './changed-ranges.js';
-import type { StoredToken, TokenRecord, TokenStore } from './store/token-store.js';
+import { type FileChange, type SettledTokens, settleTokens } from './settle-tokens.js';
+import type { TokenStore } from './store/token-store.js';
 import { sameContent } from './token-fingerprint.js';
 
-/** How often a record is looked at anew because others changed it meanwhile. */
-const ROUNDS = 10;
-/** No file has this time: a token with it is refused, also where the file's clock did not tick in between. */
-const NEVER = -1n;
+export type { SettledTokens } from './settle-tokens.js';
 
-export interface SettledTokens {
-  /** Tokens that go on living. */
-  kept: number;
-  /** Tokens whose data was changed. */
-  ended: number;
+/** Milliseconds without a change that end a stretch: some ticks of any system's clock. */
+const QUIET = 50;
+/** The same for file systems whose times are as coarse as this (nanoseconds); some know only even seconds. */
+const COARSE = { unit: 10_000_000n, quiet: 2_500 };
+/** How many times as long as settling took the next one has to wait. */
+const REST = 20;
+
+export interface OpenedStore {
+  store: TokenStore;
+  close(): Promise<void>;
 }
 
-/** The changes that are made through a file, so that places within it can be told to them. */
-const watched = new WeakMap<RandomAccessFile, OwnChanges>();
+export interface OwnChangesOptions {
+  /** Where this process is (ProcessIdentity.system). */
+  system: string | undefined;
+  /** Where the tokens are; asked for only if something changed. Undefined: there are none any more. */
+  openStore: () => Promise<OpenedStore | undefined>;
+  /** For a file that stays open for long. */
+  timer?: Timer;
+}
+
+const NOTHING = (): void => undefined;
 
 export class OwnChanges {
   /** Changes go through this; closing it settles with the store. */
   readonly file: RandomAccessFile;
   readonly #file: RandomAccessFile;
-  readonly #ranges = new ChangedRanges();
-  readonly #system: string | undefined;
-  readonly #before: FileFingerprint | undefined;
-  #expected: FileFingerprint | undefined;
-  #underWay = 0;
+  readonly #options: OwnChangesOptions;
+  /** Since the tokens were settled last. */
+  #ranges = new ChangedRanges();
   #changed = false;
   #foreign = false;
+  /** What the tokens stand for that are followed; undefined: there are none. */
+  #before: FileFingerprint | undefined;
+  /** What our last stretch of changes left. */
+  #expected: FileFingerprint | undefined;
+  /** While it is, nobody looks for others. */
+  #inStretch = false;
+  #underWay = 0;
+  /** Something began or ended lately. */
+  #busy = false;
+  /** When the last stretch ended, and what settling cost: of a file that stays open for long. */
+  #quietSince = 0;
+  #restUntil = 0;
+  #following: Promise<void> | undefined;
+  readonly #stop = new AbortController();
 
-  /**
-   * @param file open for writing, nothing changed yet, and closed to other writers that take locks
-   * @param system where this process is (ProcessIdentity.system)
-   * @param openStore where the tokens are; asked for only if something changed
-   */
-  constructor(
-    file: RandomAccessFile,
-    system: string | undefined,
-    openStore: () => Promise<{ store: TokenStore; close(): Promise<void> } | undefined>,
-  ) {
+  /** @param file open for writing, nothing changed yet, and closed to other writers that take locks */
+  constructor(file: RandomAccessFile, options: OwnChangesOptions) {
     this.#file = file;
-    this.#system = system;
-    this.#before = file.fingerprint();
+    this.#options = options;
+    this.#before = this.#look();
     this.#expected = this.#before;
-    const settle = async (): Promise<void> => {
-      if (!this.#changed) return;
-      const opened = await openStore();
+    this.file = new WatchedFile(
+      file,
+      (offset, length) => this.begin(offset, length),
+      () => this.#close(),
+    );
+  }
+
+  /** Before bytes change, by whatever means; the answer is called once, when they have. */
+  begin(offset: number, length: number): () => void {
+    if (!this.#before) return NOTHING;
+    if (!this.#inStretch) this.#beginStretch();
+    this.#ranges.add(offset, length);
+    this.#underWay += 1;
+    this.#busy = true;
+    return this.#end;
+  }
+
+  readonly #end = (): void => {
+    this.#underWay -= 1;
+    this.#busy = true;
+    if (this.#underWay === 0 && !this.#options.timer) this.#endStretch();
+  };
+
+  #beginStretch(): void {
+    this.#lookForOthers();
+    this.#inStretch = true;
+    this.#changed = true;
+    const { timer } = this.#options;
+    if (timer) this.#following ??= this.#follow(timer);
+  }
+
+  #endStretch(): void {
+    this.#inStretch = false;
+    this.#expected = this.#look();
+  }
+
+  /** Whoever can't be looked at is not known. */
+  #look(): FileFingerprint | undefined {
+    try {
+      return this.#file.fingerprint();
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Between our changes the file is what the last one left. */
+  #lookForOthers(): void {
+    if (this.#inStretch || this.#foreign) return;
+    const now = this.#look();
+    this.#foreign = !now || !this.#expected || !sameFile(now, this.#expected);
+  }
+
+  /** Makes what was changed durable, and tells the store which tokens live on. Nothing is under way. */
+  async settle(store: TokenStore): Promise<SettledTokens> {
+    const none = { kept: 0, ended: 0 };
+    if (!this.#changed) return none;
+    this.#lookForOthers();
+    // What flushing changes is our doing.
+    await this.#file.flush();
+    const change = this.#take();
+    return change ? settleTokens(store, change, this.#options.system) : none;
+  }
+
+  /** All that changed up to now; what follows begins anew. */
+  #take(): FileChange | undefined {
+    const [before, after] = [this.#before, this.#look()];
+    const change = before && after && { before, after, ranges: this.#ranges, foreign: this.#foreign };
+    this.#before = after;
+    this.#expected = after;
+    this.#ranges = new ChangedRanges();
+    this.#changed = false;
+    this.#foreign = false;
+    return change;
+  }
+
+  /** Settles as soon as nobody writes, until nothing is left to be settled. */
+  async #follow(timer: Timer): Promise<void> {
+    while (this.#changed) {
+      this.#busy = false;
+      await timer.sleep(QUIET, this.#stop.signal);
+      if (this.#stop.signal.aborted) break;
+      if (this.#busy || this.#underWay > 0) continue;
+      if (this.#inStretch) {
+        this.#endStretch();
+        this.#quietSince = timer.now() - QUIET;
+      }
+      if (this.#mayBeSettled(timer.now())) await this.#settleNow(timer).catch(NOTHING);
+    }
+    this.#following = undefined;
+  }
+
+  #mayBeSettled(now: number): boolean {
+    const { mtime = 0n, ctime = 0n } = this.#expected ?? {};
+    const isCoarse = mtime % COARSE.unit === 0n || ctime % COARSE.unit === 0n;
+    const quiet = isCoarse ? COARSE.quiet : QUIET;
+    return now >= this.#restUntil && now - this.#quietSince >= quiet;
+  }
+
+  /** Nothing is flushed for it: what is not on the disk yet belongs to tokens that end. */
+  async #settleNow(timer: Timer): Promise<void> {
+    this.#lookForOthers();
+    const change = this.#take();
+    if (!change) return;
+    const start = timer.now();
+    const opened = await this.#options.openStore();
+    try {
+      const pause = (): Promise<void> => timer.sleep(0);
+      const settled = opened && (await settleTokens(opened.store, change, this.#options.system, pause));
+      // From now on changes cost nothing.
+      if (!settled || settled.kept === 0) this.#before = undefined;
+    } finally {
+      await opened?.close();
+      this.#restUntil = timer.now() + REST * (timer.now() - start);
+    }
+  }
+
+  /** A token that dies too early is no reason for a write to fail. */
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    await this.#following;
+    if (!this.#changed) return;
+    try {
+      const opened = await this.#options.openStore();
       try {
         if (opened) await this.settle(opened.store);
       } finally {
         await opened?.close();
       }
-    };
-    // A token that dies too early is no reason for a write to fail.
-    this.file = new WatchedFile(
-      file,
-      (offset, length) => this.begin(offset, length),
-      () => settle().catch(() => undefined),
-    );
-    watched.set(this.file, this);
-  }
-
-  /** Before bytes change, by whatever means; call the answer when they have. */
-  begin(offset: number, length: number): () => void {
-    this.#lookForOthers();
-    this.#changed = true;
-    this.#ranges.add(offset, length);
-    this.#underWay += 1;
-    return () => {
-      this.#underWay -= 1;
-      if (this.#underWay === 0) this.#expected = this.#file.fingerprint();
-    };
-  }
-
-  /** Between our changes the file is what the last one left. */
-  #lookForOthers(): void {
-    if (this.#underWay > 0 || this.#foreign) return;
-    const now = this.#file.fingerprint();
-    this.#foreign = !now || !this.#expected || !sameFile(now, this.#expected);
-  }
-
-  /** Makes what was changed durable, and tells the store which tokens live on. */
-  async settle(store: TokenStore): Promise<SettledTokens> {
-    const count = { kept: 0, ended: 0 };
-    const before = this.#before;
-    if (!before || !this.#changed) return count;
-    this.#lookForOthers();
-    await this.#file.flush();
-    const after = this.#file.fingerprint();
-    // What flushing changes is our doing.
-    if (!after || after.inode !== before.inode) return count;
-    for await (const entry of store.list({ inode: before.inode })) {
-      const outcome = await this.#settleOne(store, entry, before, after);
-      if (outcome) count[outcome] += 1;
+    } catch {
+      // The tokens are void then.
     }
-    return count;
-  }
-
-  async #settleOne(
-    store: TokenStore,
-    entry: StoredToken,
-    before: FileFingerprint,
-    after: FileFingerprint,
-  ): Promise<keyof SettledTokens | undefined> {
-    let current: StoredToken | undefined = entry;
-    for (let round = 0; current && round < ROUNDS; round += 1) {
-      const { record, revision }: StoredToken = current;
-      if (!this.#isOfFile(record, before)) return undefined;
-      const touched = this.#ranges.overlaps(record.offset, record.length);
-      if (this.#foreign && !touched) return undefined;
-      const { device } = record.fingerprint;
-      const fingerprint = touched ? { ...record.fingerprint, ctime: NEVER } : { ...after, device };
-      if ((await store.update({ ...record, fingerprint }, revision)) !== undefined)
-        return touched ? 'ended' : 'kept';
-      current = await store.get(record.id);
-    }
-    return undefined;
-  }
-
-  /** Is the record a live one of this file, and was the file still what it was at binding? */
-  #isOfFile(
-    record: TokenRecord,
-    before: FileFingerprint,
-  ): record is TokenRecord & { fingerprint: FileFingerprint } {
-    const { mode, fingerprint, revoked, system } = record;
-    if (mode !== 'change-vulnerable' || !fingerprint || revoked) return false;
-    // The same rule by which the token would be judged: a device's number means something on one system only.
-    const elsewhere = system !== undefined && this.#system !== undefined && system !== this.#system;
-    return sameContent(fingerprint, before) && (elsewhere || fingerprint.device === before.device);
   }
 }
 
 function sameFile(a: FileFingerprint, b: FileFingerprint): boolean {
   return sameContent(a, b) && a.device === b.device;
-}
-
-/**
- * A prepared write whose places will be written to without the file's own methods: its bytes count as being
- * changed from now on until it is committed or aborted. Of files that nobody watches it stays as it is.
- */
-export function watchPlaces(prepared: PreparedWrite): PreparedWrite {
-  const ends = prepared.places.flatMap(({ file, fileOffset, length }) => {
-    const changes = watched.get(file);
-    return changes ? [changes.begin(fileOffset, length)] : [];
-  });
-  if (ends.length === 0) return prepared;
-  const ending = async (act: () => Promise<void>): Promise<void> => {
-    try {
-      await act();
-    } finally {
-      for (const end of ends.splice(0)) end();
-    }
-  };
-  return {
-    places: prepared.places,
-    commit: () => ending(() => prepared.commit()),
-    abort: () => ending(() => prepared.abort()),
-  };
 }

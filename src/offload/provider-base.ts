@@ -90,7 +90,7 @@ async function writePart(
     length: part.length,
   };
   if (signal) range.signal = signal;
-  return mover.move(range);
+  return moveTold(mover, range);
 }
 
 /** Keeps a token of the manager from expiring. @throws what `TokenManager.resolve` throws */
@@ -98,6 +98,16 @@ export async function holdToken(manager: TokenManager, token: Token): Promise<He
   const resolved = await manager.resolve(token);
   const source = resolved.kind === 'zero' ? undefined : { file: resolved.file, offset: resolved.offset };
   return { source, verifyUnchanged: () => manager.verifyUnchanged(token), release: manager.pin(token) };
+}
+
+/** Whoever has to know what changes in the target is told, by whatever means it is done. */
+async function moveTold(mover: RangeMover, range: RangeMove): Promise<OffloadWriteResult> {
+  const changed = range.target.changing?.(range.targetOffset, range.length);
+  try {
+    return await mover.move(range);
+  } finally {
+    changed?.();
+  }
 }
 
 /** Makes a provider of something that moves ranges. */
@@ -109,7 +119,7 @@ export function rangeProvider(manager: TokenManager, mover: RangeMover): Offload
     async copyStep(step) {
       throwIfAborted(step.signal, 'copy');
       assertWritable(step.target);
-      return mover.move(step);
+      return moveTold(mover, step);
     },
     async offloadWrite(request) {
       throwIfAborted(request.signal, 'offload write');

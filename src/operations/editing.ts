@@ -11,8 +11,9 @@ import type { EditableImage } from '../formats/editable-image.js';
 import { editImage } from '../formats/registry.js';
 import type { Host } from './host.js';
 import { refuseVolume, withSnapshots } from './snapshot/present.js';
+import { type ChangeOptions, openToChange } from './token/own-changes.js';
 
-export interface EditOptions {
+export interface EditOptions extends ChangeOptions {
   format?: FormatId;
   /** See WriteAccess. */
   nextLinkId?: string;
@@ -32,11 +33,11 @@ export interface Editing {
  *   IMAGE_CORRUPT, UNSUPPORTED, IO_FAILED
  */
 export async function openForEditing(host: Host, path: string, options: EditOptions = {}): Promise<Editing> {
-  const { fileSystem, clock, random } = host;
-  const lock = await fileSystem.lock(path);
+  const { clock, random } = host;
+  const lock = await host.fileSystem.lock(path);
   try {
     if (!options.keepsPast) await refuseVolume(host, path);
-    const file = await fileSystem.open(path, { writable: true, exclusive: true });
+    const file = await openToChange(host, path, options);
     const { format, nextLinkId } = options;
     const access = { clock, random, ...(nextLinkId === undefined ? {} : { nextLinkId }) };
     const opened = await editImage(file, access, format ? { format } : {});

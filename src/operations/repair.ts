@@ -17,6 +17,7 @@ import { findChildren } from './children.js';
 import type { Host, ProgressSink } from './host.js';
 import { RepairBackup } from './repair/backup.js';
 import { returnSpace } from './repair/space.js';
+import { openToChange } from './token/own-changes.js';
 
 export type RepairLevel = 'leaks' | 'all';
 
@@ -157,7 +158,7 @@ class Work {
   async #structures(): Promise<StructureRepair> {
     const { path, dryRun = false, signal } = this.#options;
     const { fileSystem, clock, random } = this.#host;
-    const file = await fileSystem.open(path, dryRun ? {} : { writable: true, exclusive: true });
+    const file = dryRun ? await fileSystem.open(path) : await openToChange(this.#host, path);
     try {
       const format = this.#options.format ?? (await probeFormat(file));
       this.#backup ??= new RepairBackup(this.#host, path, file.size());

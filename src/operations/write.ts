@@ -18,7 +18,6 @@ import type { EditableImage } from '../formats/editable-image.js';
 import { assertNoChildren, findChildren } from './children.js';
 import { type EditableChain, openEditableChain } from './editable-chain.js';
 import type { Host, ProgressSink } from './host.js';
-import { sparingTokens } from './token/own-changes.js';
 import { streamWindows, type Window, wholeSectors } from './write/windows.js';
 
 /** What messages call the stream. */
@@ -72,7 +71,7 @@ export interface WriteResult {
 export async function write(host: Host, options: WriteOptions): Promise<WriteResult> {
   const started = host.clock.now();
   const { path, format, offset = 0, dryRun = false } = options;
-  const opened = await openEditableChain(await sparingTokens(host), path, format ? { format } : {});
+  const opened = await openEditableChain(host, path, format ? { format } : {});
   try {
     const { top } = opened;
     const expected = expectedLength(options);

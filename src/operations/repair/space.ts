@@ -15,6 +15,7 @@ import { moveDown } from '../compact/move-down.js';
 import type { Host, ProgressSink } from '../host.js';
 import { sessionFor } from '../session.js';
 import { assertSound } from '../sound.js';
+import { openToChange } from '../token/own-changes.js';
 import type { RepairBackup } from './backup.js';
 
 /** Space given back up to which all bytes are saved. */
@@ -58,8 +59,8 @@ async function open(
   { path, format }: ReturnOptions,
   wrap: (file: RandomAccessFile) => RandomAccessFile,
 ): Promise<EditableImage> {
-  const { fileSystem, clock, random } = host;
-  const file = wrap(await fileSystem.open(path, { writable: true, exclusive: true }));
+  const { clock, random } = host;
+  const file = wrap(await openToChange(host, path));
   return editImage(file, { clock, random }, format ? { format } : {});
 }
 

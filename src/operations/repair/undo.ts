@@ -17,6 +17,7 @@ import {
 } from '../../io/backup-journal.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { Host } from '../host.js';
+import { openToChange } from '../token/own-changes.js';
 import { contentOf } from './backup.js';
 
 export interface UndoOptions {
@@ -49,7 +50,7 @@ export async function undoRepair(host: Host, options: UndoOptions): Promise<Undo
   const lock = await fileSystem.lock(options.path);
   try {
     const journal = await fileSystem.open(options.backup, { writable: true });
-    const file = await fileSystem.open(options.path, { writable: true, exclusive: true });
+    const file = await openToChange(host, options.path);
     try {
       const size = await verify(journal, file, options);
       // From now on the image is between two states: the next undoing goes on with it.

@@ -51,7 +51,11 @@ async function openForReading(host: Host, path: string, options: OpenDiskOptions
 
 async function openForWriting(host: Host, path: string, options: OpenDiskOptions): Promise<OpenedDisk> {
   const { format, force } = options;
-  const opened = await openEditableChain(host, path, { keepsPast: true, ...(format ? { format } : {}) });
+  const opened = await openEditableChain(host, path, {
+    keepsPast: true,
+    isServed: true,
+    ...(format ? { format } : {}),
+  });
   const { top } = opened;
   try {
     if (!force) {

@@ -23,7 +23,7 @@ function cannotResize(set: SnapshotSet): VhdkitError {
 /** The image's file for those who change it directly. */
 function keepingFile(file: RandomAccessFile, set: SnapshotSet): RandomAccessFile {
   const { volume } = set;
-  const { punch, peek, writeBehind, allocate } = file;
+  const { punch, peek, changing, writeBehind, allocate } = file;
   return {
     path: file.path,
     kind: file.kind,
@@ -53,6 +53,9 @@ function keepingFile(file: RandomAccessFile, set: SnapshotSet): RandomAccessFile
         await volume.prepareChange(offset, 0);
         return allocate.call(file, offset, length);
       },
+    }),
+    ...(changing && {
+      changing: (offset: number, length: number) => changing.call(file, offset, length),
     }),
     ...(peek && { peek: (buffer: Uint8Array, offset: number) => peek.call(file, buffer, offset) }),
     ...(writeBehind && {

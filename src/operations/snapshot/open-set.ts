@@ -9,6 +9,7 @@ import type { HeldLock } from '../../io/file-system.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { type AttachedSet, type AttachOptions, attachSnapshots, rawDisk } from '../../layers/snapshots.js';
 import type { Host } from '../host.js';
+import { openToChange } from '../token/own-changes.js';
 import { type FolderAccess, folderOf, snapshotAccess } from './access.js';
 
 export interface SnapshotChoice {
@@ -58,7 +59,7 @@ export async function openSet(
   const lock = await takeLock(host, path);
   let file: RandomAccessFile | undefined;
   try {
-    file = await fileSystem.open(path, { writable: true, exclusive: true });
+    file = await openToChange(host, path);
     // With a record it is known to be raw, whatever it begins with.
     if ((await fileSystem.kind(folder)) === 'absent') await assertRaw(file);
     const access = snapshotAccess(host, choice.folders);

@@ -15,7 +15,6 @@ import type { DataExtent } from '../../block/extent.js';
 import type { FormatId, ImageType } from '../../formats/disk-image.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { sameFile } from '../../io/file-system.js';
-import { watchPlaces } from '../../offload/own-changes.js';
 import { forecast, transfer } from '../../offload/transfer-session.js';
 import type { BytesMoved, TransferTarget } from '../../offload/transfer-types.js';
 import { assertNoChildren, findChildren } from '../children.js';
@@ -25,7 +24,6 @@ import { WholeFiles } from '../merge/whole-file.js';
 import { type MovingOptions, sessionFor } from '../session.js';
 import { type AidOptions, openAidedContent } from './aided-content.js';
 import type { Selection, TokenContent, TokenExtent } from './content.js';
-import { sparingTokensOf } from './own-changes.js';
 import { type OpenTokens, type StoreChoice, withTokens } from './store.js';
 import type { Verified } from './verify.js';
 import { type OnRevoke, stoppedBy, watchTokens } from './watch.js';
@@ -77,8 +75,8 @@ export async function writeToken(host: Host, options: TokenWriteOptions): Promis
     const { content, progress = options.progress } = aided;
     const telling = { ...options, ...(progress ? { progress } : {}) };
     try {
-      const sparing = sparingTokensOf(host, tokens.store);
-      const opened = await openEditableChain(sparing, target, format ? { format } : {});
+      const access = { tokens: tokens.store, ...(format ? { format } : {}) };
+      const opened = await openEditableChain(host, target, access);
       try {
         const { top } = opened;
         await judge(host, top, content, options);
@@ -299,7 +297,7 @@ function targetOf(image: EditableImage): TransferTarget {
     file: image.file,
     unwrittenIsZero: false,
     blockSize: image.blockSize,
-    prepareWrite: async (offset, length) => watchPlaces(await image.prepareWrite(offset, length)),
+    prepareWrite: (offset, length) => image.prepareWrite(offset, length),
   };
 }
 

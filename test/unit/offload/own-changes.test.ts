@@ -1,10 +1,11 @@
 /** Tokens when vhdkit itself changes their file: what is not touched lives on, in every other case they are void. */
-import { appendFileSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { nodeFileSystem } from '../../../src/io/node-file-system.js';
 import type { RandomAccessFile } from '../../../src/io/random-access-file.js';
-import { OwnChanges, watchPlaces } from '../../../src/offload/own-changes.js';
+import { CopyAndWriter } from '../../../src/offload/copy-and-write.js';
+import { OwnChanges } from '../../../src/offload/own-changes.js';
 import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
 import { openTokenStore } from '../../../src/offload/store/open.js';
 import type { TokenStore } from '../../../src/offload/store/token-store.js';
@@ -74,9 +75,11 @@ async function alive(tokens: readonly Token[], ...by: TokenManager[]): Promise<s
   return states[0] ?? '';
 }
 
+const openedStore = async () => ({ store, close: async () => undefined });
+
 async function changes(name: string): Promise<OwnChanges> {
   const file = await open(name, true);
-  return new OwnChanges(file, undefined, async () => ({ store, close: async () => undefined }));
+  return new OwnChanges(file, { system: undefined, openStore: openedStore });
 }
 
 describe('changes through a watched file', () => {
@@ -106,23 +109,27 @@ describe('changes through a watched file', () => {
     expect(await alive(tokens, binder)).toBe(`-${expected.slice(1)}`);
   });
 
-  it('through the descriptor count when they are announced, until they are committed', async () => {
+  it('through the descriptor count when they are announced, by whichever provider', async () => {
     const tokens = await quarters(await manager(), 'a.img');
     const own = await changes('a.img');
-    const place = { offset: 0, length: 4096, file: own.file, fileOffset: 256 * KiB };
-    const nothing = async (): Promise<void> => undefined;
-    const prepared = watchPlaces({ places: [place], commit: nothing, abort: nothing });
-    // Here a provider writes.
-    appendFileSync(at('a.img'), '');
-    const other = await open('a.img', true);
-    await other.write(Buffer.alloc(4096), 256 * KiB);
-    await prepared.commit();
+    writeFileSync(at('b.img'), seededBytes(64 * KiB, 2));
+    const source = await open('b.img');
+    const target = { file: own.file, fileOffset: 256 * KiB };
+    const copier = new CopyAndWriter(host);
+    await copier.copy({ file: source, fileOffset: 0 }, target, 64 * KiB);
+    expect(copier.tally.throughProcess).toBe(0);
     await own.file.write(Buffer.alloc(1), 0);
     await own.file.close();
     expect(await alive(tokens)).toBe('--xx');
-    const file = await open('a.img');
-    const plain = { places: [{ ...place, file }], commit: nothing, abort: nothing };
-    expect(watchPlaces(plain)).toBe(plain);
+  });
+
+  it('count also when nobody waits for them', async () => {
+    const tokens = await quarters(await manager(), 'a.img');
+    const own = await changes('a.img');
+    expect(own.file.writeHere?.(Buffer.alloc(1), 256 * KiB)).toBe(true);
+    own.file.poke?.(Buffer.alloc(1), 512 * KiB);
+    await own.file.close();
+    expect(await alive(tokens)).toBe('x--x');
   });
 
   it("somebody else's change beside them ends all", async () => {
@@ -152,7 +159,7 @@ describe('changes through a watched file', () => {
         return typeof value === 'function' ? value.bind(target) : value;
       },
     });
-    const own = new OwnChanges(coarse, undefined, async () => ({ store, close: async () => undefined }));
+    const own = new OwnChanges(coarse, { system: undefined, openStore: openedStore });
     await own.file.write(Buffer.alloc(1), 0);
     expect(await own.settle(store)).toEqual({ kept: 3, ended: 1 });
     const states: (bigint | undefined)[] = [];
@@ -178,10 +185,10 @@ describe('changes through a watched file', () => {
       },
     });
     const file = await open('a.img', true);
-    const own = new OwnChanges(file, undefined, async () => ({
-      store: failing,
-      close: async () => undefined,
-    }));
+    const own = new OwnChanges(file, {
+      system: undefined,
+      openStore: async () => ({ store: failing, close: async () => undefined }),
+    });
     await own.file.write(Buffer.alloc(1), MiB - 1);
     // The write itself has succeeded, whatever became of the tokens.
     await own.file.close();
