@@ -1,11 +1,11 @@
 /** Token stores in NATS JetStream, on a real server: the suite, several processes, and servers that fail. */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { openTokenStore } from '../../src/offload/store/open.js';
 import type { TokenStore } from '../../src/offload/store/token-store.js';
 import { describeTokenStore, sampleRecord } from '../conformance/token-store.suite.js';
@@ -179,16 +179,23 @@ describe.skipIf(lacks)(`NATS token store${lacks}`, () => {
 
   it('tells no server, no NATS, and no JetStream apart', async () => {
     await expect(openTokenStore('nats://127.0.0.1:1')).rejects.toMatchObject(refusal('unreachable'));
-    const silent = createServer((socket) => socket.on('error', () => undefined));
+    const left = new Set<Socket>();
+    const silent = createServer((socket) => {
+      left.add(socket);
+      socket.on('error', () => undefined).on('close', () => left.delete(socket));
+    });
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void silent.close());
     const { port } = silent.address() as { port: number };
     await expect(openTokenStore(`nats://127.0.0.1:${port}`, { timeout: 500 })).rejects.toMatchObject(
       refusal(expect.stringMatching(/timeout|unreachable/)),
     );
+    // A connection that was left open would keep the process from ending.
+    await vi.waitFor(() => expect(left.size).toBe(0));
     const plain = await startNats({ jetstream: false });
     onTestFinished(() => plain.remove());
     await expect(openTokenStore(plain.url, { timeout: 500 })).rejects.toMatchObject(refusal('no-jetstream'));
+    await expect(openTokenStore(plain.url.replace('nats:', 'tls:'))).rejects.toThrow('no TLS');
   });
 
   it('logs in with what the URL says, and never repeats the password', async () => {

@@ -75,6 +75,8 @@ export function translate(error: unknown, location: string, connected: boolean):
   if (code !== undefined && FULL.includes(code)) return fail('full', 'the server takes no more');
   if (/authorization|authentication|permission|nkey|credential/i.test(text))
     return fail('access-denied', 'the server refuses the login or the request');
+  if (/\btls\b|certificate/i.test(text))
+    return fail('unreachable', 'the server has no TLS, or its certificate is not trusted');
   if (nobodyThere(error) || code === 10076 || code === 10039)
     return fail('no-jetstream', 'the server has no JetStream');
   if (!connected || /ECONN|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|refused|closed|Connection|disconnect/i.test(text))

@@ -15,6 +15,7 @@
 import type { JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node';
 import { type RandomSource, systemRandom } from '../../base/random.js';
+import { ClientSockets } from './client-sockets.js';
 import { inEvictionOrder } from './limits.js';
 import {
   apiCode,
@@ -53,6 +54,7 @@ const DEFAULT_TIMEOUT = 5000;
 const RETRY_DELAY = 100;
 /** Somebody wins every round, so this many others were faster. */
 const MAX_ROUNDS = 200;
+
 export interface NatsStoreOptions {
   /** `nats://[user:password@]host[:port]` or with `tls:`; user without password is a token. */
   server: string;
@@ -97,17 +99,21 @@ export async function openNatsStore(options: NatsStoreOptions): Promise<TokenSto
     const names = '@nats-io/transport-node @nats-io/jetstream';
     throw storeError('package-missing', location, `a package is not installed: npm install ${names}`, error);
   });
+  const sockets = new ClientSockets();
   let connection: NatsConnection | undefined;
   try {
-    connection = await packages.transport.connect(connectOptions(packages, url, options, timeout));
+    connection = await sockets.run(() =>
+      packages.transport.connect(connectOptions(packages, url, options, timeout)),
+    );
     const { jetstream, jetstreamManager } = packages.jetstream;
     const manager = await jetstreamManager(connection, { timeout });
     const client = jetstream(connection, { timeout });
-    const store = new NatsTokenStore({ connection, client, manager, bucket, location, timeout });
+    const store = new NatsTokenStore({ connection, sockets, client, manager, bucket, location, timeout });
     await store.begin(options.random ?? systemRandom);
     return store;
   } catch (error) {
     await connection?.close();
+    sockets.close();
     throw translate(error, location, connection !== undefined);
   }
 }
@@ -136,6 +142,7 @@ function connectOptions(
 
 interface Parts {
   connection: NatsConnection;
+  sockets: ClientSockets;
   client: JetStreamClient;
   manager: JetStreamManager;
   bucket: string;
@@ -276,6 +283,7 @@ class NatsTokenStore implements TokenStore {
     if (this.#closed) return;
     this.#closed = true;
     await this.#parts.connection.close();
+    this.#parts.sockets.close();
   }
 
   #token(id: string): string {
