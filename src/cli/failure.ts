@@ -8,7 +8,7 @@ import { isVhdkitError } from '../base/errors.js';
 import { EXIT_BROKEN_PIPE, exitCodeOf } from './exit-codes.js';
 import { hintFor } from './hints.js';
 import { OutputClosed, ReportedInDocument, writeJson } from './output.js';
-import { explainParseError, isParseError } from './parse-errors.js';
+import { explainParseError, isParseError, unwrapped } from './parse-errors.js';
 import { makeStyle, printable, type Style, wantsColor } from './render/style.js';
 import { UsageError } from './usage-error.js';
 
@@ -45,7 +45,7 @@ export function describeFailure(error: unknown, command = ''): Failure {
   if (error instanceof UsageError)
     return {
       code: 'USAGE',
-      message: error.message,
+      message: unwrapped(error.message),
       operation: command || null,
       context: {},
       hint: error.hint,

@@ -28,6 +28,14 @@ function names(list: unknown): string[] {
   );
 }
 
+/** A message without the lines that oclif puts around what was wrong with a flag's value. */
+export function unwrapped(message: string): string {
+  return message
+    .replace(/\n?See more help with --help\s*$/, '')
+    .replace(/^Parsing (--\S+)\s+/, '$1: ')
+    .trim();
+}
+
 function plural(count: number, word: string): string {
   return count === 1 ? word : `${word}s`;
 }
@@ -46,6 +54,6 @@ export function explainParseError(error: OclifError, command: string): { message
     const kind = error.message.startsWith('Unexpected') ? 'Unexpected' : 'Missing';
     return { message: `${kind} ${plural(args.length, 'argument')}: ${args.join(', ')}`, hint };
   }
-  const text = error.message.replace(/\n?See more help with --help\s*$/, '').replace(/\s+/g, ' ');
-  return { message: text.replace(/^The following errors? occurred: /, '').trim(), hint };
+  const text = unwrapped(error.message).replace(/\s+/g, ' ');
+  return { message: text.replace(/^The following errors? occurred: /, ''), hint };
 }

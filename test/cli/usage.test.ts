@@ -28,8 +28,9 @@ describe('what oclif refuses', () => {
     [['info', 'a', '-f', 'qcow2'], "Unknown format 'qcow2'"],
     [['info', 'a', '-f'], '--from expects a value'],
     [['create', 'a.vhd', 'large'], "Not a size: 'large'"],
-    [['create', 'a.vhd', '1G', '--block-size', '2Q'], "Not a size: '2Q'"],
+    [['create', 'a.vhd', '1G', '--block-size', '2Q'], "Error: --block-size: Not a size: '2Q'\n"],
     [['create', 'a.vhd', '1G', '--sector-size', '1024'], '--sector-size=1024 to be one of'],
+    [['token', 'read', 'a', '-o', 't', '--priority', '101'], 'Error: --priority: Expected an integer'],
     [['info', 'a', '--progress', 'loud'], '--progress=loud to be one of'],
   ])('%j', async (args, text) => {
     expect(await usageError(args)).toContain(text);
