@@ -111,6 +111,7 @@ export { createSnapshot, type SnapshotCreateOptions } from './operations/snapsho
 export { deleteSnapshots, type SnapshotDeleteOptions } from './operations/snapshot/delete.js';
 export { exportSnapshot, type SnapshotExportOptions } from './operations/snapshot/export.js';
 export { listSnapshots } from './operations/snapshot/list.js';
+export { createVolume, type VolumeCreateOptions } from './operations/snapshot/live-volume.js';
 export { restoreSnapshot, type SnapshotRestoreOptions } from './operations/snapshot/restore.js';
 export type {
   SnapshotCreateResult,
@@ -119,7 +120,6 @@ export type {
   SnapshotListResult,
   SnapshotRestoreResult,
 } from './operations/snapshot/types.js';
-export { createVolume, type VolumeCreateOptions } from './operations/snapshot/volume.js';
 export type { ShownAuxiliary } from './operations/token/auxiliary-show.js';
 export { openTokenBytes, type TokenBytes, type TokenCatOptions } from './operations/token/cat.js';
 export { type TokenLimitsOptions, tokenLimits } from './operations/token/limits.js';

@@ -161,7 +161,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<Serving>
   });
   const server = new RunningServer({ encrypted: tls !== undefined, grace, requestEnd });
   const volumes = new ServedVolumes(host, server);
-  const snapshots = new ServedSnapshots(host, server);
+  const snapshots = new ServedSnapshots(host, server, volumes);
   try {
     await openAll(host, server, volumes, snapshots, options);
     await listen(host, server, [...volumes.routes(), ...snapshots.routes()], options);

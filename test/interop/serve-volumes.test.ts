@@ -14,7 +14,8 @@ import { type Serving, serve } from '../../src/operations/serve.js';
 import { createSnapshot } from '../../src/operations/snapshot/create.js';
 import { deleteSnapshots } from '../../src/operations/snapshot/delete.js';
 import { listSnapshots } from '../../src/operations/snapshot/list.js';
-import { createVolume } from '../../src/operations/snapshot/volume.js';
+import { createVolume } from '../../src/operations/snapshot/live-volume.js';
+import { restoreSnapshot } from '../../src/operations/snapshot/restore.js';
 import { openTarget } from '../../src/operations/target.js';
 import { write } from '../../src/operations/write.js';
 import { tool } from '../support/requires.js';
@@ -154,6 +155,49 @@ describe.skipIf(!tool('qemu-io'))('two volumes of a served image', () => {
     });
     expect(await listSnapshots(host, { path: file })).toMatchObject({ snapshots: [], volume: null });
     expect((await fs.readdir(folder)).filter((name) => name.includes('vhdkit'))).toEqual([]);
+  });
+
+  it('are not passed by: the image is not put back under them, and their names are taken', async () => {
+    const host = systemHost();
+    const folder = testFolder('volumes');
+    const file = await image(folder, 'raw');
+    const site = await start(folder, file);
+    const live = { path: file, control: site.control };
+    await createSnapshot(host, { ...live, name: 'monday' });
+    await createVolume(host, { ...live, name: 'before' });
+    await io(site, 'disk', 'write -P 6 0 64k', 'flush');
+    const refused = { code: 'HAS_SNAPSHOTS' };
+    await expect(restoreSnapshot(host, { ...live, name: 'monday' })).rejects.toMatchObject(refused);
+    await io(site, 'disk@before', 'read -P 0 0 64k');
+    await stop(site);
+    await expect(restoreSnapshot(host, { path: file, name: 'monday' })).rejects.toMatchObject(refused);
+    await expect(createSnapshot(host, { path: file, name: 'before' })).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+    });
+
+    // One that is damaged is listed, and can be given up.
+    await fs.truncate(path.join(`${file}.vhdkit-volumes`, 'table'), 100);
+    expect(await listSnapshots(host, { path: file })).toMatchObject({
+      volume: { name: 'before', state: 'broken', reason: 'damaged' },
+    });
+    expect(await deleteSnapshots(host, { path: file, names: [], all: true })).toMatchObject({
+      snapshots: ['monday', 'before'],
+    });
+  });
+
+  it('are deleted by the name of the export, too', async () => {
+    const host = systemHost();
+    const folder = testFolder('volumes');
+    const site = await start(folder, await image(folder, 'vhdx'));
+    const live = { path: 'disk', control: site.control };
+    await createVolume(host, { ...live, name: 'before' });
+    expect(await deleteSnapshots(host, { ...live, names: ['before'] })).toMatchObject({
+      snapshots: ['before'],
+    });
+    await createVolume(host, { ...live, name: 'again' });
+    expect(await deleteSnapshots(host, { ...live, names: [], all: true })).toMatchObject({
+      snapshots: ['again'],
+    });
   });
 
   it('are refused by name where there can be none', async () => {

@@ -11,6 +11,7 @@ import { durationText, type Field, fieldLines, sizeText } from './text.js';
 
 const REASONS: Record<string, string> = {
   'copy-failed': 'a chunk that it needs could not be kept',
+  damaged: 'what was kept of it is damaged',
   'device-lost': 'its write-once device, or a newer one, is gone',
   'image-changed': 'the image was changed by something else than vhdkit',
 };

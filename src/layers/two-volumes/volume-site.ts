@@ -158,6 +158,26 @@ export class VolumeSite {
     return this.#turns.take(() => this.#delete(name));
   }
 
+  /**
+   * Does what a preserved volume would not be kept from; none is made meanwhile.
+   * @throws HAS_SNAPSHOTS where there is one
+   */
+  withoutVolume<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turns.take(async () => {
+      if (!this.#record) return work();
+      const { name } = this.#record;
+      throw new VhdkitError(
+        'HAS_SNAPSHOTS',
+        `The preserved volume '${name}' of ${this.#image} would show it`,
+        {
+          operation: 'change image',
+          context: { path: this.#image, name },
+          hint: 'Delete that volume first, or copy from the snapshot what is needed.',
+        },
+      );
+    });
+  }
+
   async facts(): Promise<VolumeFacts | undefined> {
     const copies = this.#pair.copies;
     return this.#record && copies && factsOf(this.#record, copies);

@@ -33,6 +33,7 @@ import type { OpenedDisk } from './open-disk.js';
 import { optional, textsOf } from './request-fields.js';
 import type { RunningServer } from './running-server.js';
 import { exportRequest, newSnapshotRequest } from './snapshot-requests.js';
+import type { ServedVolumes } from './volumes.js';
 
 /** The bit of a dirty context. */
 const DIRTY = 1;
@@ -54,13 +55,15 @@ export interface KeptDisk {
 export class ServedSnapshots {
   readonly #host: Host;
   readonly #server: RunningServer;
+  readonly #volumes: ServedVolumes;
   readonly #sets = new Map<string, ServedSet>();
   /** What a person should know. */
   readonly notices: string[] = [];
 
-  constructor(host: Host, server: RunningServer) {
+  constructor(host: Host, server: RunningServer, volumes: ServedVolumes) {
     this.#host = host;
     this.#server = server;
+    this.#volumes = volumes;
   }
 
   /**
@@ -214,7 +217,10 @@ export class ServedSnapshots {
     const served = this.#of(request);
     const options = optional(request, { keep: 'string', device: 'string', dryRun: 'boolean' });
     const name = request.params.snapshot ?? '';
-    const result = await restoreIn(this.#host, served, { path: served.path, name, ...options });
+    // What is put back is put below a preserved volume, which would show it.
+    const result = await this.#volumes.below(served.name, () =>
+      restoreIn(this.#host, served, { path: served.path, name, ...options }),
+    );
     if (result.kept !== null) this.#export(served, result.kept);
     return result;
   }

@@ -3,6 +3,7 @@
  *
  * | request | answer |
  * | --- | --- |
+ * | `GET /v1/volumes` | `{images}`: `{name, path}` of the exports that can have one |
  * | `GET /v1/exports/NAME/volumes` | `{volumes}` |
  * | `POST /v1/exports/NAME/volumes` `{name, blockSize?, onFailure?}` | `{volume}` |
  * | `DELETE /v1/exports/NAME/volumes/VOLUME` | `{deleted}` |
@@ -22,10 +23,17 @@ const OPERATION = 'control';
 
 export type VolumeAnswer = VolumeFacts & { export: string };
 
+interface ServedSite {
+  site: VolumeSite;
+  disk: OpenedDisk;
+  /** Of the image, absolute. */
+  image: string;
+}
+
 export class ServedVolumes {
   readonly #host: Host;
   readonly #server: RunningServer;
-  readonly #sites = new Map<string, { site: VolumeSite; disk: OpenedDisk }>();
+  readonly #sites = new Map<string, ServedSite>();
 
   constructor(host: Host, server: RunningServer) {
     this.#host = host;
@@ -42,7 +50,7 @@ export class ServedVolumes {
     const access = { fileSystem, clock, makeFolder: makePrivateFolder, removeFolder: removeEmptyFolder };
     const site = await VolumeSite.open(access, image, disk.device);
     this.#server.add(name, { ...disk, device: site.front }, options);
-    this.#sites.set(name, { site, disk });
+    this.#sites.set(name, { site, disk, image });
     this.#serve(name);
   }
 
@@ -67,6 +75,11 @@ export class ServedVolumes {
     return (await this.list(name))[0];
   }
 
+  /** Changes a disk below its volumes. @throws HAS_SNAPSHOTS where it has a preserved one, and what the work throws */
+  below<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return this.#of(name).site.withoutVolume(work);
+  }
+
   /** @throws NOT_FOUND, IO_FAILED */
   async delete(name: string, volume: string): Promise<void> {
     const { site } = this.#of(name);
@@ -78,6 +91,14 @@ export class ServedVolumes {
     const path = '/v1/exports/:name/volumes';
     const named = ({ params }: ControlRequest, key: string): string => params[key] ?? '';
     return [
+      {
+        method: 'GET',
+        path: '/v1/volumes',
+        handle: async () => ({
+          schemaVersion: 1,
+          images: [...this.#sites].map(([name, { image }]) => ({ name, path: image })),
+        }),
+      },
       {
         method: 'GET',
         path,
@@ -102,12 +123,12 @@ export class ServedVolumes {
     ];
   }
 
-  #of(name: string): { site: VolumeSite; disk: OpenedDisk } {
+  #of(name: string): ServedSite {
     const found = this.#sites.get(name);
     if (found) return found;
     throw new VhdkitError('NOT_FOUND', `There is no export '${name}' that can be changed`, {
       operation: OPERATION,
-      hint: '`GET /v1/exports` tells what is served.',
+      hint: '`GET /v1/volumes` tells what can have volumes.',
     });
   }
 

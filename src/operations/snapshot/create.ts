@@ -2,11 +2,13 @@
  * `snapshot create`: a snapshot of a raw image that nobody uses.
  */
 import { resolve } from 'node:path';
+import { VhdkitError } from '../../base/errors.js';
 import type { FailurePolicy, NewSnapshot, SnapshotSet } from '../../layers/snapshots.js';
 import type { Host } from '../host.js';
 import { factsOf } from './facts.js';
 import { openSet, type SnapshotChoice } from './open-set.js';
 import type { SnapshotCreateResult } from './types.js';
+import { volumeName } from './volume.js';
 
 export interface SnapshotCreateOptions extends SnapshotChoice {
   /** Default: the time, as in `2026-01-31T174502Z`. */
@@ -67,6 +69,16 @@ export async function createIn(
   };
 }
 
+/** Both are exports of the same kind of name. @throws ALREADY_EXISTS */
+async function assertNotVolume(host: Host, path: string, name: string | undefined): Promise<void> {
+  if (name === undefined || (await volumeName(host, path).catch(() => undefined)) !== name) return;
+  throw new VhdkitError('ALREADY_EXISTS', `${path} has a preserved volume '${name}'`, {
+    operation: 'create snapshot',
+    context: { path, name },
+    hint: 'Choose another name.',
+  });
+}
+
 /**
  * @throws IN_USE (somebody writes the image), UNSUPPORTED (not raw), INVALID_ARGUMENT, ALREADY_EXISTS,
  *   WRITE_ONCE_MISMATCH, NO_SPACE, NOT_FOUND, SNAPSHOT_RECORD_INVALID, IO_FAILED
@@ -80,9 +92,9 @@ export async function createSnapshot(
     const { absolute, askServer } = await import('./live.js');
     const writeOnce = absolute(rest.writeOnce);
     const body = { ...rest, ...(writeOnce === undefined ? {} : { writeOnce }) };
-    const call = { control, path, method: 'POST' as const, segments: [], body };
-    return askServer(host, signal ? { ...call, signal } : call);
+    return askServer(host, { control, path, signal }, { method: 'POST', body });
   }
+  await assertNotVolume(host, path, rest.name);
   const opened = await openSet(host, options);
   try {
     return await createIn(host, opened.set, options.path, options);

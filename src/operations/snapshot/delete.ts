@@ -1,13 +1,13 @@
 /**
  * `snapshot delete`: deletes snapshots; older ones keep what they need.
  */
-import { VhdkitError } from '../../base/errors.js';
+import { isVhdkitError, VhdkitError } from '../../base/errors.js';
 import type { SnapshotSet } from '../../layers/snapshots.js';
 import type { Host, ProgressSink } from '../host.js';
 import { findStore } from './access.js';
 import { openSet, type SnapshotChoice } from './open-set.js';
 import type { SnapshotDeleteResult } from './types.js';
-import { deleteVolume, findVolume } from './volume.js';
+import { deleteVolume, volumeName } from './volume.js';
 
 export interface SnapshotDeleteOptions extends SnapshotChoice {
   /** Names; empty with `all`. */
@@ -63,29 +63,54 @@ export async function deleteSnapshots(
   host: Host,
   options: SnapshotDeleteOptions,
 ): Promise<SnapshotDeleteResult> {
+  const { path, control, signal, dryRun = false } = options;
   const volume = await volumeAmong(host, options);
-  const others = options.names.filter((name) => name !== volume);
-  const onlyVolume = volume !== undefined && others.length === 0 && !options.all;
-  const result = onlyVolume ? nothingOf(options) : await deleteOthers(host, { ...options, names: others });
-  if (volume === undefined) return result;
-  const { path, control, dryRun } = options;
-  if (!dryRun)
-    await deleteVolume(host, { path, name: volume, ...(control === undefined ? {} : { control }) });
+  const names = options.names.filter((name) => name !== volume);
+  if (volume === undefined) return deleteOthers(host, options);
+  const result = (await hasOthers(host, { ...options, names }))
+    ? await deleteOthers(host, { ...options, names })
+    : { path, snapshots: [], moved: 0, elapsedMs: 0, dryRun };
+  if (!dryRun && control === undefined) await deleteVolume(host, path);
+  else if (!dryRun && control !== undefined) {
+    const { deleteServedVolume } = await import('./live-volume.js');
+    await deleteServedVolume(host, { control, path, signal }, volume);
+  }
   return { ...result, snapshots: [...result.snapshots, volume] };
 }
 
 /** The name of the image's volume, if it is to go. */
 async function volumeAmong(
   host: Host,
-  { path, names, all }: SnapshotDeleteOptions,
+  { path, names, all = false, control, signal }: SnapshotDeleteOptions,
 ): Promise<string | undefined> {
-  // With a server the image may go by its export's name, and then nothing lies beside it.
-  const facts = await findVolume(host, path).catch(() => undefined);
-  return facts && (all || names.includes(facts.name)) ? facts.name : undefined;
+  let name: string | undefined;
+  if (control !== undefined) {
+    const { servedVolumeName } = await import('./live-volume.js');
+    name = await servedVolumeName(host, { control, path, signal });
+  } else {
+    // A record that can't be read is in the way only of what is about it.
+    name = await volumeName(host, path).catch((error: unknown) => {
+      if (all) throw error;
+      return undefined;
+    });
+  }
+  return name !== undefined && (all || names.includes(name)) ? name : undefined;
 }
 
-function nothingOf({ path, dryRun = false }: SnapshotDeleteOptions): SnapshotDeleteResult {
-  return { path, snapshots: [], moved: 0, elapsedMs: 0, dryRun };
+/** Whether there is anything to delete beside the volume: an image that is not raw has nothing else. */
+async function hasOthers(host: Host, options: SnapshotDeleteOptions): Promise<boolean> {
+  const { path, names, all = false, control, folder, signal } = options;
+  if (names.length > 0 || !all) return names.length > 0;
+  if (control === undefined)
+    return ((await findStore(host, path, folder))?.record.snapshots ?? []).length > 0;
+  const { findServed } = await import('./live.js');
+  try {
+    await findServed(host, { control, path, signal }, 'snapshots');
+    return true;
+  } catch (error) {
+    if (isVhdkitError(error) && error.code === 'NOT_FOUND') return false;
+    throw error;
+  }
 }
 
 async function deleteOthers(host: Host, options: SnapshotDeleteOptions): Promise<SnapshotDeleteResult> {
@@ -93,8 +118,7 @@ async function deleteOthers(host: Host, options: SnapshotDeleteOptions): Promise
   if (control !== undefined) {
     const { askServer } = await import('./live.js');
     const body = { names, all, dryRun };
-    const call = { control, path, method: 'POST' as const, segments: ['delete'], body };
-    return askServer(host, signal ? { ...call, signal } : call);
+    return askServer(host, { control, path, signal }, { method: 'POST', segments: ['delete'], body });
   }
   const recorded = all ? ((await findStore(host, path, options.folder))?.record.snapshots ?? []) : [];
   const expendable = dryRun ? [] : [...names, ...recorded.map(({ name }) => name)];

@@ -108,8 +108,7 @@ export async function exportSnapshot(
     const { absolute, askServer } = await import('./live.js');
     const { to, type, provider, verify, force, dryRun } = options;
     const body = { target: absolute(options.target), to, type, provider, verify, force, dryRun };
-    const call = { control, path, method: 'POST' as const, segments: [name, 'export'], body };
-    return askServer(host, signal ? { ...call, signal } : call);
+    return askServer(host, { control, path, signal }, { method: 'POST', segments: [name, 'export'], body });
   }
   const opened = await openSet(host, options);
   try {

@@ -7,6 +7,7 @@ import { VhdkitError } from '../../base/errors.js';
 import type { AttachedSet } from '../../layers/snapshots.js';
 import type { Host, ProgressSink } from '../host.js';
 import { openSet, type SnapshotChoice } from './open-set.js';
+import { refuseVolume } from './present.js';
 import type { SnapshotRestoreResult } from './types.js';
 
 export interface SnapshotRestoreOptions extends SnapshotChoice {
@@ -67,8 +68,8 @@ export async function restoreIn(
 }
 
 /**
- * @throws IN_USE, NOT_FOUND, SNAPSHOT_BROKEN, ALREADY_EXISTS (`keep`), NO_SPACE, CANCELLED (the next run goes on),
- *   SNAPSHOT_RECORD_INVALID, IO_FAILED
+ * @throws IN_USE, NOT_FOUND, SNAPSHOT_BROKEN, ALREADY_EXISTS (`keep`), HAS_SNAPSHOTS (a preserved volume, which would
+ *   show it), NO_SPACE, CANCELLED (the next run goes on), SNAPSHOT_RECORD_INVALID, IO_FAILED
  */
 export async function restoreSnapshot(
   host: Host,
@@ -78,9 +79,9 @@ export async function restoreSnapshot(
   if (control !== undefined) {
     const { askServer } = await import('./live.js');
     const body = { dryRun, ...(keep === undefined ? {} : { keep }), ...(device ? { device } : {}) };
-    const call = { control, path, method: 'POST' as const, segments: [name, 'restore'], body };
-    return askServer(host, signal ? { ...call, signal } : call);
+    return askServer(host, { control, path, signal }, { method: 'POST', segments: [name, 'restore'], body });
   }
+  await refuseVolume(host, path);
   const opened = await openSet(host, options);
   try {
     const { restoring } = opened.set.volume;

@@ -8,7 +8,7 @@ export interface SnapshotFacts {
   id: string;
   created: number;
   state: 'intact' | 'broken' | 'deleting';
-  /** Why it is broken: `copy-failed`, `image-changed`. */
+  /** Why it is broken: `copy-failed`, `image-changed`, `device-lost`; of a volume also `damaged`. */
   reason: string | null;
   /** Kind of its write-once device, and where that is. */
   kind: string;

@@ -74,7 +74,7 @@ export default class SnapshotCreate extends BaseCommand {
     };
     let result: SnapshotCreateResult;
     if (flags.writable && flags.control !== undefined) {
-      const { createVolume } = await import('../../../operations/snapshot/volume.js');
+      const { createVolume } = await import('../../../operations/snapshot/live-volume.js');
       result = await createVolume(host, { ...common, control: flags.control });
     } else {
       const { createSnapshot } = await import('../../../operations/snapshot/create.js');
