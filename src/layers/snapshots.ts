@@ -21,7 +21,14 @@ import { type ImageState, imageState } from './snapshot/image-state.js';
 import type { OpenMark } from './snapshot/record.js';
 import { SnapshotSet } from './snapshot/snapshot-set.js';
 import { type DeviceAccess, SnapshotStore, type StoreAccess } from './snapshot/store.js';
-import { createWriteOnce, deleteWriteOnce, type LocalKind, openWriteOnce } from './write-once/open.js';
+import {
+  chunkSizesOf,
+  createWriteOnce,
+  deleteWriteOnce,
+  isWriteOnceOf,
+  type LocalKind,
+  openWriteOnce,
+} from './write-once/open.js';
 
 export { FAILURE_POLICIES, type FailurePolicy } from './failure-policy.js';
 export type { ImageState } from './snapshot/image-state.js';
@@ -51,19 +58,23 @@ export interface SnapshotAccess {
   self: Omit<OpenMark, 'since'>;
 }
 
+/** @throws INVALID_ARGUMENT */
+function knownKind(kind: string): LocalKind {
+  const known = SNAPSHOT_DEVICES.find((each) => each === kind);
+  if (known) return known;
+  throw new VhdkitError('INVALID_ARGUMENT', `There is no kind of device '${kind}'`, {
+    operation: 'create snapshot',
+    hint: `Choose one of: ${SNAPSHOT_DEVICES.join(', ')}.`,
+  });
+}
+
 function deviceAccess({ fileSystem, random }: SnapshotAccess): DeviceAccess {
   return {
-    async create(kind, path, shape) {
-      const known = SNAPSHOT_DEVICES.find((each) => each === kind);
-      if (!known)
-        throw new VhdkitError('INVALID_ARGUMENT', `There is no kind of device '${kind}'`, {
-          operation: 'create snapshot',
-          hint: `Choose one of: ${SNAPSHOT_DEVICES.join(', ')}.`,
-        });
-      await createWriteOnce(known, path, { ...shape, fileSystem, random });
-    },
+    chunkSizes: (kind) => chunkSizesOf(knownKind(kind)),
+    create: (kind, path, shape) => createWriteOnce(knownKind(kind), path, { ...shape, fileSystem, random }),
     open: (path, expected) => openWriteOnce(path, { ...expected, fileSystem, random }),
     remove: (path) => deleteWriteOnce(path, { fileSystem }),
+    isOf: (path, primaryId) => isWriteOnceOf(path, primaryId, { fileSystem, random }),
   };
 }
 

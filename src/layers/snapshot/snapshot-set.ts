@@ -8,8 +8,6 @@
  *
  * Not here: locks between processes (operations), exports (nbd/).
  */
-import { isAbsolute } from 'node:path';
-import { formatSize, isPowerOfTwo, KiB, MiB } from '../../base/bytes.js';
 import { throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { randomGuid } from '../../base/random.js';
 import type { BlockDevice } from '../../block/block-device.js';
@@ -21,6 +19,7 @@ import { assertSnapshotName } from '../snapshot-name.js';
 import { SnapshotLayer } from './catalogue.js';
 import { assertIntact, type Run } from './chunk-reader.js';
 import { moveDown } from './move-down.js';
+import { newChunkSize, removeOldDevice, withNewDevice } from './new-device.js';
 import { lostSnapshot, type OpenLayersOptions, openLayers } from './open-layers.js';
 import { MAX_SNAPSHOTS, type SnapshotEntry } from './record.js';
 import type { SweepOptions } from './restore-run.js';
@@ -28,10 +27,6 @@ import { SettledFile } from './settled-file.js';
 import { SnapshotView } from './snapshot-view.js';
 import { SnapshotVolume } from './snapshot-volume.js';
 import type { SnapshotStore } from './store.js';
-
-/** What write-once devices take. */
-const MIN_CHUNK_SIZE = 4 * KiB;
-const MAX_CHUNK_SIZE = 16 * MiB;
 
 export interface SnapshotSetParts extends OpenLayersOptions {
   /** The disk. It is flushed and closed with the set; it must not close `file` before `beforeClose` was called. */
@@ -110,13 +105,21 @@ export class SnapshotSet {
   }
 
   /** What `create` would record, judged as far as that goes without doing it. @throws INVALID_ARGUMENT, ALREADY_EXISTS, IN_USE */
-  foresee({ name, kind, device, policy = 'fail-writes' }: NewSnapshot): SnapshotEntry {
+  foresee(options: NewSnapshot): SnapshotEntry {
+    const { name, kind, device, policy = 'fail-writes' } = options;
     assertSnapshotName(name);
     this.#assertNoRestore();
     this.#assertRoom(name);
+    this.chunkSizeFor(options);
     const id = '00000000-0000-0000-0000-000000000000';
     const created = this.store.access.clock.now();
     return { id, name, created, kind, device: device ?? `${id}.${kind}`, state: 'intact', policy };
+  }
+
+  /** Bytes of the chunks that a new snapshot would have. @throws INVALID_ARGUMENT */
+  chunkSizeFor(options: NewSnapshot): number {
+    const { catalogue, label } = this.volume;
+    return newChunkSize(this.store, label, catalogue.layers.length > 0, options);
   }
 
   /**
@@ -232,22 +235,23 @@ export class SnapshotSet {
   }
 
   async #create(options: NewSnapshot): Promise<SnapshotEntry> {
-    const { name, kind, device, chunkSize, policy = 'fail-writes' } = options;
+    const { name, kind, device, policy = 'fail-writes' } = options;
     assertSnapshotName(name);
     this.#assertNoRestore();
-    if (chunkSize !== undefined) await this.#useChunkSize(chunkSize);
+    this.#assertRoom(name);
     const { store, volume } = this;
     const { record, access } = store;
-    this.#assertRoom(name);
+    const chunkSize = this.chunkSizeFor(options);
     await store.makeFolder();
     const id = randomGuid(access.random);
-    const shape = { size: volume.size, chunkSize: record.chunkSize, primaryId: record.imageId };
+    const shape = { size: volume.size, chunkSize, primaryId: record.imageId };
     const inFolder = `${id}.${kind}`;
     const path = device ?? store.devicePath(inFolder);
-    const isThere = device !== undefined && (await access.fileSystem.kind(path)) !== 'absent';
-    if (!isThere) await access.devices.create(kind, path, shape);
-    try {
-      const opened = await access.devices.open(path, { ...shape, writable: true, empty: true });
+    const made = await withNewDevice(store, { kind, path, shape }, async (opened) => {
+      if (chunkSize !== record.chunkSize) {
+        store.setChunkSize(chunkSize);
+        volume.useChunkSize(chunkSize);
+      }
       const entry: SnapshotEntry = {
         id,
         name,
@@ -258,50 +262,14 @@ export class SnapshotSet {
         policy,
       };
       const layer = new SnapshotLayer(entry, opened);
-      try {
-        await this.#publish(entry, layer);
-      } catch (error) {
-        await opened.close();
-        throw error;
-      }
+      await store.addMark(id);
+      await store.add(entry, volume.size);
+      volume.addSnapshot(layer);
       return entry;
-    } catch (error) {
-      if (!isThere) await store.removeDevice(path).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  /** What was written by now is part of the snapshot, also after a power failure. */
-  async #publish(entry: SnapshotEntry, layer: SnapshotLayer): Promise<void> {
-    const { store, volume } = this;
-    await store.addMark(entry.id);
-    await store.add(entry, volume.size);
-    volume.addSnapshot(layer);
+    });
+    // What was written by now is part of the snapshot, also after a power failure.
     await volume.flush();
-  }
-
-  async #useChunkSize(chunkSize: number): Promise<void> {
-    const { store, volume } = this;
-    if (chunkSize === store.record.chunkSize) return;
-    const { label } = volume;
-    if (!isPowerOfTwo(chunkSize) || chunkSize < MIN_CHUNK_SIZE || chunkSize > MAX_CHUNK_SIZE)
-      throw new VhdkitError('INVALID_ARGUMENT', `Snapshots can't have chunks of ${chunkSize} bytes`, {
-        operation: 'create snapshot',
-        context: { path: label, chunkSize },
-        hint: 'Powers of two from 4K to 16M are possible; 64K suits most disks.',
-      });
-    if (volume.catalogue.layers.length > 0)
-      throw new VhdkitError(
-        'INVALID_ARGUMENT',
-        `The snapshots of ${label} have chunks of ${formatSize(store.record.chunkSize)}, not ${formatSize(chunkSize)}`,
-        {
-          operation: 'create snapshot',
-          context: { path: label, chunkSize: store.record.chunkSize },
-          hint: 'Leave the chunk size away, or delete the other snapshots first.',
-        },
-      );
-    store.setChunkSize(chunkSize);
-    volume.useChunkSize(chunkSize);
+    return made;
   }
 
   #assertRoom(name: string): void {
@@ -354,12 +322,7 @@ export class SnapshotSet {
     const { store } = this;
     const leftovers = store.record.leftovers.filter((device) => !this.#closing.has(device));
     if (leftovers.length === 0) return;
-    for (const device of leftovers) {
-      // A device of the system is no file of ours to remove.
-      const path = store.devicePath(device);
-      const kind = isAbsolute(device) ? await store.access.fileSystem.kind(path) : 'file';
-      if (kind === 'file') await store.removeDevice(path);
-    }
+    for (const device of leftovers) await removeOldDevice(store, device);
     await store.update((record) => {
       record.leftovers = record.leftovers.filter((device) => !leftovers.includes(device));
     });

@@ -48,6 +48,8 @@ export interface DeviceShape {
 
 /** Write-once devices of whatever kinds there are. */
 export interface DeviceAccess {
+  /** Of a kind, in bytes. @throws INVALID_ARGUMENT (no such kind) */
+  chunkSizes(kind: string): { least: number; most: number };
   /** Makes an empty one. @throws INVALID_ARGUMENT (no such kind), ALREADY_EXISTS, NO_SPACE, … */
   create(kind: string, path: string, shape: DeviceShape): Promise<void>;
   /** @throws WRITE_ONCE_MISMATCH, NOT_FOUND, IMAGE_CORRUPT, … */
@@ -56,6 +58,8 @@ export interface DeviceAccess {
     expected: DeviceShape & { empty?: boolean; writable: boolean },
   ): Promise<WriteOnceDevice>;
   remove(path: string): Promise<void>;
+  /** Whether there is one, and it was made for that primary. */
+  isOf(path: string, primaryId: string): Promise<boolean>;
 }
 
 const RECORD_NAME = 'manifest.json';
@@ -68,6 +72,8 @@ export class SnapshotStore {
   readonly #access: StoreAccess;
   #record: SnapshotRecord;
   #isStored: boolean;
+  /** The folder is there, or was made. */
+  #hasFolder: boolean;
   /** Changes one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -76,6 +82,7 @@ export class SnapshotStore {
     this.#access = access;
     this.#record = record;
     this.#isStored = isStored;
+    this.#hasFolder = isStored;
   }
 
   /**
@@ -129,6 +136,7 @@ export class SnapshotStore {
 
   async makeFolder(): Promise<void> {
     await this.#access.makeFolder(this.folder);
+    this.#hasFolder = true;
   }
 
   /** Changes the record, durably. @throws NO_SPACE, PERMISSION_DENIED, IO_FAILED; then it is as it was */
@@ -254,10 +262,10 @@ export class SnapshotStore {
     await this.#removeIfThere(this.settledPath);
   }
 
-  /** Removes the folder when no snapshot is left. */
+  /** Removes the folder when no snapshot is left, or when none came about. */
   async vanish(): Promise<void> {
     const { snapshots, leftovers } = this.#record;
-    if (!this.#isStored || snapshots.length > 0 || leftovers.length > 0) return;
+    if (!this.#hasFolder || snapshots.length > 0 || leftovers.length > 0) return;
     await this.sweep();
     await this.#removeIfThere(join(this.folder, RECORD_NAME));
     this.#isStored = false;

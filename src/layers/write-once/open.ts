@@ -4,7 +4,8 @@
  * Invariant: content says what a device is, as with images; a name is looked at only when it is new. Whoever opens a
  * device says what it is to be of, and gets another one never.
  */
-import { VhdkitError } from '../../base/errors.js';
+import { MiB } from '../../base/bytes.js';
+import { type ErrorCode, isVhdkitError, VhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
 import type { WriteOnceDevice, WriteOnceKind } from '../../block/write-once-device.js';
 import { probeFormat } from '../../formats/registry.js';
@@ -12,9 +13,15 @@ import type { FileSystem } from '../../io/file-system.js';
 
 import { nodeFileSystem } from '../../io/node-file-system.js';
 import { createImageDevice, openImageDevice } from './image/store.js';
-import { assertShape, DEFAULT_CHUNK_SIZE, type Expectations } from './shape.js';
+import {
+  assertShape,
+  DEFAULT_CHUNK_SIZE,
+  type Expectations,
+  MAX_CHUNK_SIZE,
+  MIN_CHUNK_SIZE,
+} from './shape.js';
 import { HEADER_BYTES, hasMagic } from './sparse/layout.js';
-import { createSparse, openSparse } from './sparse/store.js';
+import { createSparse, eraseSparse, openSparse } from './sparse/store.js';
 import { isThin } from './thin/header.js';
 import { createThin, deleteThin, openThin } from './thin/store.js';
 
@@ -43,6 +50,11 @@ export interface OpenWriteOnceOptions extends WriteOnceAccess, Expectations {
   writable?: boolean;
 }
 
+/** Bytes that chunks of a kind can have. VHDX has no smaller blocks. */
+export function chunkSizesOf(kind: LocalKind): { least: number; most: number } {
+  return { least: kind === 'vhdx' ? MiB : MIN_CHUNK_SIZE, most: MAX_CHUNK_SIZE };
+}
+
 /**
  * Makes an empty device; `openWriteOnce` opens it.
  * @throws INVALID_ARGUMENT, ALREADY_EXISTS, TARGET_TOO_SMALL (a block device, a file system's limit),
@@ -61,6 +73,16 @@ export async function createWriteOnce(
     random: options.random ?? systemRandom,
   };
   if (kind === 'sparse') return createSparse(path, shape, access, overwrite);
+  if ((await access.fileSystem.kind(path)) === 'device')
+    throw new VhdkitError(
+      'INVALID_ARGUMENT',
+      `${path} is a block device: of those only sparse ones are made`,
+      {
+        operation: 'create write-once device',
+        context: { path },
+        hint: 'Choose the kind sparse, or name a file.',
+      },
+    );
   if (kind === 'thin') return createThin(path, shape, access, overwrite);
   return createImageDevice(kind, path, shape, access, overwrite);
 }
@@ -103,8 +125,35 @@ async function kindOf(path: string, fileSystem: FileSystem): Promise<LocalKind> 
   });
 }
 
+/** Whether there is a device at a path, and it was made for that primary. @throws IN_USE, PERMISSION_DENIED, IO_FAILED */
+export async function isWriteOnceOf(
+  path: string,
+  primaryId: string,
+  access: WriteOnceAccess = {},
+): Promise<boolean> {
+  try {
+    const device = await openWriteOnce(path, { ...access, primaryId, writable: false });
+    await device.close();
+    return true;
+  } catch (error) {
+    if (isVhdkitError(error) && NOT_ONE.has(error.code)) return false;
+    throw error;
+  }
+}
+
+/** What says that a path holds no device, or another one. */
+const NOT_ONE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'NOT_FOUND',
+  'NOT_A_DISK',
+  'FORMAT_UNKNOWN',
+  'WRITE_ONCE_MISMATCH',
+  'IMAGE_CORRUPT',
+  'UNSUPPORTED',
+]);
+
 /**
- * Removes a device. @throws IN_USE while a process has it open for writing, NOT_FOUND, PERMISSION_DENIED
+ * Removes a device; a block device is left without one.
+ * @throws IN_USE while a process has it open for writing, NOT_FOUND, PERMISSION_DENIED
  */
 export async function deleteWriteOnce(path: string, access: WriteOnceAccess = {}): Promise<void> {
   const fileSystem = access.fileSystem ?? nodeFileSystem;
@@ -112,7 +161,8 @@ export async function deleteWriteOnce(path: string, access: WriteOnceAccess = {}
   try {
     // One that can't be recognised any more is removed all the same.
     const kind = await kindOf(path, fileSystem).catch(() => undefined);
-    if (kind === 'thin') await deleteThin(path, fileSystem);
+    if ((await fileSystem.kind(path)) === 'device') await eraseSparse(path, fileSystem);
+    else if (kind === 'thin') await deleteThin(path, fileSystem);
     else await fileSystem.remove(path);
   } finally {
     await lock.release();

@@ -62,7 +62,7 @@ export async function createIn(
   return {
     path,
     folder: store.folder,
-    chunkSize: (dryRun ? chunkSize : undefined) ?? store.record.chunkSize,
+    chunkSize: dryRun ? set.chunkSizeFor(wanted) : store.record.chunkSize,
     snapshot: await factsOf(store, entry, set),
     lost: lostNames(set),
     dryRun,

@@ -41,7 +41,7 @@ export default class SnapshotCreate extends BaseCommand {
     })(),
     'chunk-size': size({
       summary:
-        'What is copied at once (4K to 16M); 64K if not given. The same for all snapshots of an image.',
+        'What is copied at once (4K to 16M); 64K if not given, 1M in a VHDX. The same for all snapshots of an image.',
     }),
     'write-once': Flags.string({
       helpValue: '<path>',

@@ -10,7 +10,7 @@ import type { RandomSource } from '../../../base/random.js';
 import { openClaims } from '../../../io/claims.js';
 import type { FileSystem } from '../../../io/file-system.js';
 import type { RandomAccessFile } from '../../../io/random-access-file.js';
-import { assertExpected, type Expectations, notEmpty, type WriteOnceShape } from '../shape.js';
+import { assertExpected, type Expectations, mismatch, notEmpty, type WriteOnceShape } from '../shape.js';
 import {
   encodeHeader,
   HEADER_BYTES,
@@ -97,7 +97,8 @@ async function layOutDevice(
         },
       );
     }
-    if (!overwrite && (await isUsed(file))) throw notEmpty(path);
+    if (!overwrite && (await isUsed(file)))
+      throw mismatch(path, 'not-empty', 'is not empty: there is something in its first MiB');
     await file.zero(0, 2 * HEADER_BYTES);
     await writeEmptyMap(file, layout);
     await file.flush();
@@ -112,6 +113,17 @@ async function isUsed(file: RandomAccessFile): Promise<boolean> {
   const bytes = new Uint8Array(Math.min(LOOK_BYTES, file.size()));
   await file.read(bytes, 0);
   return bytes.some((byte) => byte !== 0);
+}
+
+/** Leaves a block device without a write-once device: it counts as empty again. @throws PERMISSION_DENIED, IO_FAILED */
+export async function eraseSparse(path: string, fileSystem: FileSystem): Promise<void> {
+  const file = await fileSystem.open(path, { writable: true });
+  try {
+    await file.zero(0, Math.min(LOOK_BYTES, file.size()));
+    await file.flush();
+  } finally {
+    await file.close();
+  }
 }
 
 /** On failure the file is closed. @throws WRITE_ONCE_MISMATCH, IMAGE_CORRUPT, IN_USE, UNSUPPORTED, IO_FAILED */

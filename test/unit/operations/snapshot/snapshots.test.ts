@@ -4,6 +4,7 @@
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { VhdkitError } from '../../../../src/base/errors.js';
 import { createWriteOnce } from '../../../../src/layers/write-once/open.js';
 import { openForEditing } from '../../../../src/operations/editing.js';
 import { systemHost } from '../../../../src/operations/host.js';
@@ -15,8 +16,8 @@ import { listSnapshots } from '../../../../src/operations/snapshot/list.js';
 import { openSet } from '../../../../src/operations/snapshot/open-set.js';
 import { restoreSnapshot } from '../../../../src/operations/snapshot/restore.js';
 import { write as writeDisk } from '../../../../src/operations/write.js';
-import { mountedFileSystem } from '../../../support/mounts.js';
-import { canMount } from '../../../support/requires.js';
+import { loopDevice, mountedFileSystem } from '../../../support/mounts.js';
+import { canLoop, canMount } from '../../../support/requires.js';
 import { pattern } from '../../../support/snapshot-kit.js';
 import { testFolder } from '../../../support/tmp.js';
 
@@ -54,8 +55,8 @@ describe('snapshots of a raw image', () => {
     'are kept in %s devices, put back, and deleted without a trace',
     async (device) => {
       const image = await newImage();
-      const chunkSize = device === 'vhdx' ? MiB : 65536;
-      await createSnapshot(host, { path: image, name: 'monday', device, chunkSize });
+      const { chunkSize } = await createSnapshot(host, { path: image, name: 'monday', device });
+      expect(chunkSize).toBe(device === 'vhdx' ? MiB : 65536);
       await write(image, 70_000, pattern(200_000, 2));
       const changed = await contentOf(image);
       expect(await exported(image, 'monday')).toBe(ORIGINAL);
@@ -135,6 +136,11 @@ describe('snapshots of a raw image', () => {
     await expect(small).rejects.toMatchObject({ context: { reason: 'size' } });
     await fs.rm(device);
     await createSnapshot(host, { path: image, name: 'second', writeOnce: device });
+    const shared = createSnapshot(host, { path: image, name: 'third', writeOnce: device });
+    await expect(shared).rejects.toMatchObject({ code: 'IN_USE' });
+    await fs.link(device, `${device}-2`);
+    const linked = createSnapshot(host, { path: image, name: 'third', writeOnce: `${device}-2` });
+    await expect(linked).rejects.toMatchObject({ code: 'IN_USE' });
     await write(image, 0, pattern(512, 4));
     const used = createSnapshot(host, { path: image, name: 'third', writeOnce: device });
     await expect(used).rejects.toMatchObject({ code: expect.stringMatching(/WRITE_ONCE_MISMATCH|IN_USE/) });
@@ -155,6 +161,41 @@ describe('snapshots of a raw image', () => {
     const list = await listSnapshots(host, { path: image });
     expect(list.snapshots).toMatchObject([{ name: 'old', state: 'broken', reason: 'device-lost' }]);
     await write(image, 0, pattern(512, 4));
+  });
+
+  it('leave alone what lies in the place of their device by now', async () => {
+    const [image, other] = [await newImage(), await newImage()];
+    const writeOnce = path.join(path.dirname(image), 'device');
+    await createSnapshot(host, { path: image, name: 'lost', writeOnce });
+    await fs.rm(writeOnce);
+    await createSnapshot(host, { path: other, name: 'kept', writeOnce });
+    await write(other, 0, pattern(SIZE, 2));
+    await deleteSnapshots(host, { path: image, names: ['lost'] });
+    expect(await exported(other, 'kept')).toBe(ORIGINAL);
+    await deleteSnapshots(host, { path: other, names: ['kept'] });
+    expect(await fs.readdir(path.dirname(image))).toEqual(['disk.img']);
+  });
+
+  it('leave nothing behind when they can not be made, and judge a dry run alike', async () => {
+    const image = await newImage();
+    const wrong = [
+      { chunkSize: 5000 },
+      { chunkSize: 65536, device: 'vhdx' },
+      { device: 'paper' },
+      { writeOnce: image },
+    ];
+    for (const options of wrong) {
+      const failed = createSnapshot(host, { path: image, name: 'monday', ...options });
+      await expect(failed).rejects.toBeInstanceOf(VhdkitError);
+      expect(await fs.readdir(path.dirname(image))).toEqual(['disk.img']);
+    }
+    for (const options of wrong.slice(0, 3)) {
+      const judged = createSnapshot(host, { path: image, name: 'monday', ...options, dryRun: true });
+      await expect(judged).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+    expect(await createSnapshot(host, { path: image, device: 'vhdx', dryRun: true })).toMatchObject({
+      chunkSize: MiB,
+    });
   });
 
   it('refuse a damaged record, another size, and another image in their place', async () => {
@@ -180,6 +221,32 @@ async function exported2(image: string): Promise<string> {
   await exportSnapshot(host, { path: image, name: 'tuesday', target });
   return contentOf(target);
 }
+
+describe.skipIf(!canLoop())('a snapshot on a block device', () => {
+  it('takes an empty one, uses it, and leaves it empty', async () => {
+    const image = await newImage();
+    const file = path.join(testFolder('device'), 'device');
+    await fs.writeFile(file, '');
+    await fs.truncate(file, SIZE + 4 * MiB);
+    await fs.writeFile(`${file}-small`, new Uint8Array(MiB));
+    const [device, small] = [loopDevice(file).path, loopDevice(`${file}-small`).path];
+    const options = { path: image, name: 'monday' };
+    const tooSmall = createSnapshot(host, { ...options, writeOnce: small });
+    await expect(tooSmall).rejects.toMatchObject({ code: 'TARGET_TOO_SMALL' });
+    const thin = createSnapshot(host, { ...options, writeOnce: device, device: 'thin' });
+    await expect(thin).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    for (let round = 1; round <= 2; round += 1) {
+      await createSnapshot(host, { ...options, writeOnce: device });
+      await write(image, 0, pattern(SIZE, 2));
+      const taken = createSnapshot(host, { path: await newImage(), name: 'other', writeOnce: device });
+      await expect(taken).rejects.toMatchObject({ context: { reason: 'not-empty' } });
+      await restoreSnapshot(host, options);
+      expect(await contentOf(image)).toBe(ORIGINAL);
+      await deleteSnapshots(host, { path: image, names: [], all: true });
+    }
+    expect((await fs.stat(device)).isBlockDevice()).toBe(true);
+  });
+});
 
 describe.skipIf(!canMount('tmpfs'))('a snapshot whose storage is full', () => {
   it.each(['fail-writes', 'break-snapshot'] as const)('with %s is never wrong', async (onFailure) => {
