@@ -19,6 +19,7 @@ import { type ReadCachedCalls, readCachedCalls } from './read-cached.js';
 import { type SeekCalls, seekCalls } from './seek.js';
 import { type WriteCachedCalls, writeCachedCalls } from './write-cached.js';
 
+export { XFS } from './clone-range.js';
 export { Errno, errnoError, errnoName } from './errno.js';
 export { type FiemapExtent, FiemapFlag } from './fiemap.js';
 

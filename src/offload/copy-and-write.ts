@@ -4,7 +4,8 @@
  * `size` bytes of the source are made to appear in the target by the cheapest provider, the copy is made
  * durable, and only then the buffer goes over `bufferOffset` of the source's range. So the old bytes never
  * come into this process where the storage shares extents or the kernel copies: of a 4 KiB write into a
- * chunk of 1 MiB, 4 KiB pass through it.
+ * chunk of 1 MiB, 4 KiB pass through it. Short ranges are copied by the kernel where overwriting what is shared costs
+ * more than that.
  *
  * Invariants: the source is not touched before the copy is complete and `preserve` has returned; when copying
  * or preserving fails, the source is as it was, and `CopyFailure` says so. What the target's range holds then
@@ -57,6 +58,12 @@ export interface CopyTally {
   throughProcess: number;
 }
 
+interface CopyManner {
+  /** The source is overwritten afterwards. */
+  isOverwritten: boolean;
+  signal: AbortSignal | undefined;
+}
+
 /** The range could not be kept; the source is untouched. The reason is the `cause`. */
 export class CopyFailure extends Error {
   constructor(cause: unknown) {
@@ -94,7 +101,7 @@ export class CopyAndWriter {
   async copyAndWrite(request: CopyAndWriteRequest): Promise<void> {
     const { source, target, size, buffer, bufferOffset, preserve, overwrite } = request;
     try {
-      await this.copy(source, target, size, request.signal);
+      await this.#copy(source, target, size, { isOverwritten: true, signal: request.signal });
       await (preserve ? preserve() : target.file.flush());
     } catch (error) {
       throw new CopyFailure(error);
@@ -109,15 +116,19 @@ export class CopyAndWriter {
    * @throws NO_SPACE, IO_FAILED, READ_ONLY, OFFLOAD_UNSUPPORTED, CANCELLED
    */
   async copy(source: FilePlace, target: FilePlace, size: number, signal?: AbortSignal): Promise<void> {
+    await this.#copy(source, target, size, { isOverwritten: false, signal });
+  }
+
+  async #copy(source: FilePlace, target: FilePlace, size: number, how: CopyManner): Promise<void> {
     for (let at = 0; at < size; ) {
-      throwIfAborted(signal, 'copy');
+      throwIfAborted(how.signal, 'copy');
       const data = source.file.nextData(source.fileOffset + at, source.fileOffset + size);
       const start = data ? data.offset - source.fileOffset : size;
       if (start > at) {
         await target.file.zero(target.fileOffset + at, start - at);
         this.tally.zeroed += start - at;
       }
-      if (data) await this.#copyData(source, target, start, start + data.length, signal);
+      if (data) await this.#copyData(source, target, start, start + data.length, how);
       at = data ? start + data.length : size;
     }
   }
@@ -127,8 +138,9 @@ export class CopyAndWriter {
     target: FilePlace,
     start: number,
     end: number,
-    signal: AbortSignal | undefined,
+    { isOverwritten, signal }: CopyManner,
   ): Promise<void> {
+    const apart = isOverwritten && this.#isBetterCopied(source.file, target.file, end - start);
     for (let at = start; at < end; ) {
       const step: CopyStep = {
         source: source.file,
@@ -136,17 +148,25 @@ export class CopyAndWriter {
         target: target.file,
         targetOffset: target.fileOffset + at,
         length: end - at,
+        ...(apart ? { apart } : {}),
         ...(signal ? { signal } : {}),
       };
       at += await this.#step(step);
     }
   }
 
+  /** Whether sharing the range would make overwriting it dear, and the kernel can copy it. */
+  #isBetterCopied(source: RandomAccessFile, target: RandomAccessFile, length: number): boolean {
+    const { dearToOverwrite = 0 } = this.#ladder.sharing(source, target)?.capabilities ?? {};
+    if (length > dearToOverwrite) return false;
+    return this.#ladder.rungs(source, target).some(({ provider }) => provider.id === 'kernel');
+  }
+
   /** As much as one provider does at once: the cheapest that can. */
   async #step(step: CopyStep): Promise<number> {
     const { source, target } = step;
     for (const { provider, capabilities } of this.#ladder.rungs(source, target)) {
-      if (!provider.copyStep) continue;
+      if (!provider.copyStep || (step.apart && provider.id === 'reflink')) continue;
       const result = await provider.copyStep({
         ...step,
         length: Math.min(step.length, capabilities.maxLength),

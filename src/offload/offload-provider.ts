@@ -37,6 +37,8 @@ export interface OffloadCapabilities {
   alignment: number;
   /** Longest range of one call. */
   maxLength: number;
+  /** Ranges up to this are better copied when the source is to be overwritten. Absent: none. */
+  dearToOverwrite?: number;
 }
 
 /**
@@ -77,6 +79,8 @@ export interface CopyStep {
   target: RandomAccessFile;
   targetOffset: number;
   length: number;
+  /** The target gets storage of its own, also where the kernel would share extents unasked. */
+  apart?: boolean;
   signal?: AbortSignal;
 }
 

@@ -2,7 +2,8 @@
  * The kernel copy provider: copy_file_range moves the bytes inside the kernel, or inside the storage
  * (NFS and SMB servers, file systems that share extents).
  *
- * Holes of the source may become data in the target: callers refine ranges by holes before.
+ * Holes of the source may become data in the target: callers refine ranges by holes before. File systems that can share
+ * extents do so instead of copying, but only from block to block: what must not be shared begins with one byte.
  */
 import { fromSystemError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
@@ -24,6 +25,8 @@ import type { TokenManager } from '../token-manager.js';
 /** Bounds the wait for progress and cancellation; a call costs some 30 µs beside the copying. */
 const MAX_LENGTH = 128 * 1024 * 1024;
 const MAX_INTERRUPTIONS = 8;
+/** No file system shares less. */
+const SMALLEST_BLOCK = 512;
 
 function capabilities(source: RandomAccessFile, target: RandomAccessFile): OffloadCapabilities {
   const pair = kernelPair(source, target);
@@ -53,11 +56,17 @@ async function settle(range: RangeMove, length: number, answer: number): Promise
   });
 }
 
+/** Bytes of one call. */
+function lengthOf({ sourceOffset, targetOffset, length, apart = false }: RangeMove): number {
+  const sharable = [sourceOffset, targetOffset].every((offset) => offset % SMALLEST_BLOCK === 0);
+  return apart && sharable ? 1 : Math.min(length, MAX_LENGTH);
+}
+
 async function move(range: RangeMove): Promise<OffloadWriteResult> {
   const { source, sourceOffset, target, targetOffset } = range;
   const pair = kernelPair(source, target);
   if (typeof pair === 'string') return unsupported(pair, 'files');
-  const length = Math.min(range.length, MAX_LENGTH);
+  const length = lengthOf(range);
   let answer: number = -Errno.EINTR;
   for (let attempt = 0; attempt < MAX_INTERRUPTIONS && answer === -Errno.EINTR; attempt += 1) {
     answer = await pair.native.copyFileRange(

@@ -8,7 +8,7 @@
 import { roundDown } from '../../base/bytes.js';
 import { fromSystemError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import { Errno } from '../../native/native.js';
+import { Errno, XFS } from '../../native/native.js';
 import type { OffloadCapabilities, OffloadProvider, OffloadWriteResult } from '../offload-provider.js';
 import {
   incapable,
@@ -28,6 +28,12 @@ import type { TokenManager } from '../token-manager.js';
 const MAX_LENGTH = 1024 * 1024 * 1024;
 const USUAL_BLOCK = 4096;
 const LARGEST_BLOCK = 64 * 1024;
+/**
+ * XFS overwrites in place, but not what is shared: each block of it moves with its first write, by a transaction of its
+ * own, into pieces of 128 KiB that are set aside for that (the default of cowextsize), and every write to a file that shares
+ * anything asks what is shared. btrfs writes elsewhere in any case.
+ */
+const XFS_MOVES = 128 * 1024;
 
 /** Sharing unit of the target's file system. Network file systems report transfer sizes instead: ignored. */
 function alignmentOf({ native, targetFd }: KernelPair): number {
@@ -41,7 +47,8 @@ function capabilities(source: RandomAccessFile, target: RandomAccessFile): Offlo
   const errno = pair.native.probeClone(pair.sourceFd, pair.targetFd);
   // The probe is an impossible request: whoever could share extents calls it invalid.
   if (errno !== Errno.EINVAL && errno !== 0) return incapable(reasonOf(errno));
-  return { supported: true, alignment: alignmentOf(pair), maxLength: MAX_LENGTH };
+  const able = { supported: true, alignment: alignmentOf(pair), maxLength: MAX_LENGTH };
+  return pair.native.fileSystemType(pair.sourceFd) === XFS ? { ...able, dearToOverwrite: XFS_MOVES } : able;
 }
 
 /** The longest part from the start that can be shared; 0 when the start is not on a block. */

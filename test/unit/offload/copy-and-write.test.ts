@@ -6,6 +6,7 @@ import { MemoryFile } from '../../../src/io/memory-file.js';
 import { nodeFileSystem } from '../../../src/io/node-file-system.js';
 import { CopyAndWriter, CopyFailure } from '../../../src/offload/copy-and-write.js';
 import type { ProviderChoice } from '../../../src/offload/transfer-types.js';
+import { fileExtents } from '../../support/fiemap.js';
 import { type FileSystemKind, mountedFileSystem } from '../../support/mounts.js';
 import { canMount } from '../../support/requires.js';
 
@@ -67,6 +68,42 @@ describe('copyAndWrite', () => {
       ...target.bytes().subarray(KiB - 1, KiB + 1),
       ...target.bytes().subarray(2 * KiB - 1, 2 * KiB + 1),
     ]).toEqual([1, 0, 0, 9]);
+  });
+});
+
+describe.skipIf(!canMount('xfs'))('a range that is to be overwritten, on XFS', () => {
+  it.each([
+    { size: 64 * KiB, what: 'is copied by the kernel if it is short', shared: 0 },
+    { size: 256 * KiB, what: 'is shared if it is long', shared: 256 * KiB },
+  ])('$what', async ({ size, shared }) => {
+    const folder = mountedFileSystem('xfs')?.path;
+    const [source, target] = await Promise.all(
+      ['source', 'target'].map(async (name) => {
+        const path = `${folder}/${name}-${size}`;
+        await nodeFileSystem.createPending(path).then((file) => file.publish());
+        return nodeFileSystem.open(path, { writable: true });
+      }),
+    );
+    if (!source || !target) throw new Error('two files');
+    const content = Uint8Array.from({ length: size }, (_, index) => index % 251);
+    await source.write(content, 0);
+    const copier = writer();
+    const place = { file: source, fileOffset: 0 };
+    const request = { source: place, target: { file: target, fileOffset: 0 }, size, bufferOffset: 5 };
+    await copier.copyAndWrite({ ...request, buffer: filled(10, 255) });
+    const kept = new Uint8Array(size);
+    await target.read(kept, 0);
+    expect(Buffer.compare(kept, content)).toBe(0);
+    expect(copier.tally).toMatchObject({ shared, kernelCopied: size - shared, throughProcess: 10 });
+    // All blocks but the one that was overwritten, as the file system tells.
+    await source.flush();
+    const extents = await fileExtents(source.path);
+    expect(extents.shared).toBe(shared === 0 ? 0 : shared - 4 * KiB);
+    // What is put back, or moved between devices, is shared whatever its length.
+    await copier.copy({ file: target, fileOffset: 0 }, place, size);
+    expect(copier.tally.shared).toBe(shared + size);
+    await source.close();
+    await target.close();
   });
 });
 
