@@ -7,20 +7,7 @@
  */
 import { UsageError } from './usage-error.js';
 
-const PLANNED = [
-  'check',
-  'compact',
-  'defrag',
-  'merge',
-  'migrate',
-  'rebase',
-  'replicate',
-  'resize',
-  'serve',
-  'snapshot',
-  'token',
-  'write',
-];
+const PLANNED = ['migrate', 'replicate'];
 
 /** Words of other tools, in lower case, and the command that does it here. */
 const SYNONYMS: Record<string, string> = {
@@ -73,7 +60,7 @@ const SENTENCES: Record<string, string> = {
 /** What to type instead of a flag that does not exist; names in lower case. */
 const FLAG_HINTS: Record<string, string> = {
   '--parent': 'A parent is named with `vhdkit create --parent` or `vhdkit rebase --parent`.',
-  '--resume': 'Not there yet; an interrupted conversion starts again.',
+  '--resume': 'An interrupted `vhdkit convert` goes on with --resume; run other commands again as they were.',
   '--profile': 'Did you mean --for (convert)? `vhdkit check --profile` checks an image that is there.',
   '--zero': 'Did you mean --zeros scan?',
   '--output': 'Did you mean --json (for --output=json) or -O (for the target format)?',

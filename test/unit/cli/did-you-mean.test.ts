@@ -47,12 +47,18 @@ describe('unknownCommand', () => {
     expect(error.hint).toContain(hint);
   });
 
-  test.each(['check', 'compact', 'Test-VHD', 'Optimize-VHD', 'Resize-VHD', 'Merge-VHD', 'commit', 'chekc'])(
-    '%s is not there yet',
-    (typed) => {
-      expect(unknownCommand(typed, COMMANDS).message).toContain('is not there yet');
-    },
-  );
+  test.each([
+    'migrate',
+    'replicate',
+    'Test-VHD',
+    'Optimize-VHD',
+    'Resize-VHD',
+    'Merge-VHD',
+    'commit',
+    'migarte',
+  ])('%s is not there yet', (typed) => {
+    expect(unknownCommand(typed, COMMANDS).message).toContain('is not there yet');
+  });
 
   test.each([
     [['tokn'], "There is no command 'tokn'", 'vhdkit token`'],
