@@ -18,7 +18,7 @@ import { MemoryAccount, type MemoryBudget } from './memory-account.js';
 import { Output } from './output.js';
 import type { RecycledBuffers } from './recycled-buffers.js';
 import { Session } from './session.js';
-import { encryptAsServer, type ServerTls } from './tls.js';
+import { clientName, encryptAsServer, type ServerTls } from './tls.js';
 import { Transmission } from './transmission.js';
 
 /** Input that may wait unused before the socket is paused. */
@@ -49,6 +49,8 @@ export class Connection {
   #transmission: Transmission | undefined;
   #session: Session | undefined;
   #isEncrypted = false;
+  /** Of the client, by its certificate. */
+  #subject: string | undefined;
   /** While TLS is agreed upon, every loss is a failure of it. */
   #lossReason: CloseReason = 'lost';
   #waits: PhaseWaits = 'input';
@@ -182,14 +184,31 @@ export class Connection {
     socket.on('close', () => this.#closed());
   }
 
-  /** Lets the phase use what came, sends what it answered, and sees to what comes next. */
   #turn(): void {
     if (this.#isClosed) return;
+    try {
+      this.#work();
+    } catch (error) {
+      this.#cutOff(error);
+    }
+  }
+
+  /** A mistake of the program costs this client its connection, and nobody else anything. */
+  #cutOff(error: unknown): void {
+    this.#parts.listener({ type: 'fault', id: this.#parts.id, error });
+    this.destroy('fault');
+  }
+
+  /** Lets the phase use what came, sends what it answered, and sees to what comes next. */
+  #work(): void {
     if (this.#ending === undefined) {
       const phase = this.#transmission ?? this.#handshake;
       this.#waits = phase.work();
       // The handshake ended: what came behind it is for the transmission.
       if (phase === this.#handshake && this.#transmission) this.#waits = this.#transmission.work();
+    } else {
+      // Nothing more is begun, but what was begun may wait for memory in the middle of its work.
+      this.#session?.serveWaiting();
     }
     this.#output.flush();
     if (this.#waits === 'turn') this.#turnSoon();
@@ -237,14 +256,20 @@ export class Connection {
           command: type,
           error,
         }),
+      onFault: (error) => this.#cutOff(error),
     });
     this.#session = session;
     this.#transmission = new Transmission(session, this.#input, {
       finished: () => this.finish('client'),
       broken: (what) => this.#closeAfterReplies(what),
     });
-    const { id } = this.#parts;
-    this.#parts.listener({ type: 'ready', id, export: exported.name, encrypted: this.#isEncrypted });
+    this.#parts.listener({
+      type: 'ready',
+      id: this.#parts.id,
+      export: exported.name,
+      encrypted: this.#isEncrypted,
+      ...(this.#subject === undefined ? {} : { subject: this.#subject }),
+    });
   }
 
   #requestEnded(): void {
@@ -266,6 +291,7 @@ export class Connection {
       this.#socket = secure;
       this.#output = this.#newOutput();
       this.#isEncrypted = true;
+      this.#subject = clientName(secure);
       this.#lossReason = 'lost';
       this.#handshake.encrypted();
       this.#waits = 'input';

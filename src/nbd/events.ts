@@ -16,6 +16,8 @@ export type CloseReason =
   | 'handshake-time'
   /** It neither took its replies nor went on sending. */
   | 'stalled'
+  /** A mistake of the program: the event `fault` tells which. */
+  | 'fault'
   /** Made room for another one. */
   | 'displaced'
   /** Its export was taken out of service. */
@@ -27,11 +29,14 @@ export type NbdEvent =
   | { type: 'connected'; id: number; peer: string }
   /** More connections than the limit allows: the newcomer was closed at once. */
   | { type: 'refused'; peer: string }
+  /** `subject`: the name in the client's certificate. */
   | { type: 'ready'; id: number; export: string; encrypted: boolean; subject?: string }
   /** `detail`: what broke the protocol, or what the system said. */
   | { type: 'closed'; id: number; reason: CloseReason; detail?: string }
   /** A request that failed for a reason in the server: not one that the client should not have sent. */
-  | { type: 'failed'; id: number; export: string; command: number; error: unknown };
+  | { type: 'failed'; id: number; export: string; command: number; error: unknown }
+  /** Something was thrown where nothing should be: the connection is cut off. */
+  | { type: 'fault'; id: number; error: unknown };
 
 export type NbdListener = (event: NbdEvent) => void;
 

@@ -88,15 +88,15 @@ export class Output {
     this.#pieces.push({ bytes: at === 0 ? bytes : bytes.subarray(at), held, after });
   }
 
-  /** Puts a copy of bytes, whatever their number. */
-  put(bytes: Buffer): void {
+  /** Puts a copy of bytes, whatever their number; `held` is told to `onTaken` when they are taken. */
+  put(bytes: Buffer, held = 0): void {
     if (bytes.length > LARGEST_RESERVATION) {
-      this.append(bytes, 0, () => undefined);
+      this.append(bytes, held, () => undefined);
       return;
     }
     const at = this.reserve(bytes.length);
     bytes.copy(this.slab, at);
-    this.commit(bytes.length);
+    this.commit(bytes.length, held);
   }
 
   /** Flushes at the end of the event loop's present turn, together with whatever else is put in it. */

@@ -17,16 +17,15 @@ import { errorChunk, putChunkHeader, putSimpleReply } from './replies.js';
 import type { Request } from './request.js';
 
 /** What a connection lends to its session. */
-export interface SessionParts {
-  readonly exported: NbdExport;
-  readonly structured: boolean;
-  readonly contexts: readonly ChosenContext[];
-  readonly output: Output;
-  readonly account: MemoryAccount;
-  readonly buffers: RecycledBuffers;
-  readonly limits: NbdLimits;
+export interface SessionParts
+  extends Pick<
+    Session,
+    'exported' | 'structured' | 'contexts' | 'output' | 'account' | 'buffers' | 'limits'
+  > {
   /** A request failed for a reason of ours. */
   onFailure(request: Request, error: unknown): void;
+  /** What should never throw did: the connection is of no use any more. */
+  onFault(error: unknown): void;
   /** A request ended: its reply is to be sent, and what was held back may go on. Called very often. */
   onProgress(): void;
 }
@@ -105,9 +104,22 @@ export class Session {
     try {
       await work();
     } catch (error) {
-      this.fail(request, error);
+      this.#failSafely(request, error);
     }
     this.inFlight -= 1;
+    this.#parts.onProgress();
+  }
+
+  #failSafely(request: Request, error: unknown): void {
+    try {
+      this.fail(request, error);
+    } catch (fault) {
+      this.#parts.onFault(fault);
+    }
+  }
+
+  /** A part of a request ended and gave back what it held. */
+  progress(): void {
     this.#parts.onProgress();
   }
 

@@ -62,6 +62,14 @@ export function encryptAsServer(socket: Socket, options: ServerTls): Promise<tls
   });
 }
 
+/** The name in the certificate that the client showed. */
+export function clientName(socket: tls.TLSSocket): string | undefined {
+  // Without a certificate the object is empty, whatever its type says; and a name may be there several times.
+  const { subject } = socket.getPeerCertificate() as Partial<tls.PeerCertificate>;
+  const name: unknown = subject?.CN;
+  return name === undefined ? undefined : String(name);
+}
+
 /** @throws PERMISSION_DENIED when the server can't be verified or does not accept us */
 export function encryptAsClient(socket: Socket, options: ClientTls, host: string): Promise<tls.TLSSocket> {
   return new Promise((resolve, reject) => {

@@ -71,7 +71,9 @@ describe.skipIf(lacks)(`TLS${lacks}`, () => {
     await must('nbdcopy', [uri(known, pki.folder), path.join(folder, 'back')]);
     expect(readFileSync(path.join(folder, 'back')).equals(readFileSync(file))).toBe(true);
     expect(readFileSync(path.join(folder, 'empty')).every((byte) => byte === 0)).toBe(true);
-    expect(known.events.find((event) => event.type === 'ready')).toMatchObject({ encrypted: true });
+    const ready = known.events.find((event) => event.type === 'ready');
+    expect(ready).toMatchObject({ encrypted: true, subject: 'client' });
+    expect(any.events.find((event) => event.type === 'ready')).not.toHaveProperty('subject');
   });
 
   it('a client without a certificate, or with one of somebody else, is not let in where they are checked', async () => {

@@ -29,6 +29,7 @@ const REASONS: Partial<Record<string, string>> = {
   tls: 'TLS failed',
   'handshake-time': 'the handshake took too long',
   stalled: 'it did not take its replies',
+  fault: 'a mistake in vhdkit',
   displaced: 'another client needed the room',
   dropped: 'its export is gone',
   shutdown: 'the server ends',
@@ -42,6 +43,11 @@ export function eventLine(event: NbdEvent, all: boolean): string | undefined {
       const text = error instanceof Error ? error.message : String(error);
       const code = isVhdkitError(error) ? ` (${error.code})` : '';
       return `warning: client ${event.id}, export '${event.export}': ${text}${code}`;
+    }
+    case 'fault': {
+      const { error } = event;
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      return `warning: client ${event.id} was cut off because of a mistake in vhdkit; please report it: ${text}`;
     }
     case 'refused':
       return `warning: a client was refused: there are as many as --max-connections allows`;

@@ -22,16 +22,20 @@ export function blockStatusCost(session: Session): number {
 
 export function startBlockStatus(session: Session, request: Request): void {
   session.run(request, async () => {
+    let held = blockStatusCost(session);
     try {
       const answers: ContextExtent[][] = [];
       for (const context of session.contexts) answers.push(await extentsOf(session, context, request));
       if (session.isClosed) return;
       session.contexts.forEach(({ id }, index) => {
         const last = index === session.contexts.length - 1;
-        session.output.put(statusChunk(request, id, answers[index] ?? [], last));
+        const chunk = statusChunk(request, id, answers[index] ?? [], last);
+        // What was admitted for it stays held until the client has taken it.
+        session.output.put(chunk, chunk.length);
+        held -= chunk.length;
       });
     } finally {
-      session.account.give(blockStatusCost(session));
+      session.account.give(held);
     }
   });
 }

@@ -1,9 +1,10 @@
 /**
  * WRITE: the one command whose payload follows it.
  *
- * Short payloads that have come whole are written from the chunk they came in. Others are gathered in buffers of a mebibyte
- * at most, and each is written as soon as it is full: a long request needs no memory of its length, and writing
- * begins while the rest is coming. A failure is answered when all of the payload has come.
+ * Short payloads that have come whole are written from the chunk they came in, or a copy where most of it is other
+ * things. Others are gathered in buffers of a mebibyte at most, and each is written as soon as it is full: a long
+ * request needs no memory of its length, and writing begins while the rest is coming. A failure is answered when
+ * all of the payload has come.
  */
 import { KiB } from '../../base/bytes.js';
 import type { InputQueue } from '../input-queue.js';
@@ -14,6 +15,8 @@ import { PIECE } from './read.js';
 
 /** Longest write that is tried at once: it holds up all other connections for the time of a copy. */
 const LONGEST_NOW = 256 * KiB;
+/** A write that is not done at once keeps the chunk it came in only if it is this part of it at least. */
+const SMALLEST_SHARE = 1 / 4;
 
 function isDurable(request: Request): boolean {
   return (request.flags & CommandFlag.FUA) !== 0;
@@ -90,7 +93,7 @@ export class IncomingWrite {
       return;
     }
     if (this.#failure === undefined) {
-      this.#writes.push(this.#writePiece(bytes, offset).finally(() => this.#release(buffer, length)));
+      this.#writes.push(this.#writePiece(bytes, offset).finally(() => this.#pieceEnded(buffer, length)));
     } else {
       this.#release(buffer, length);
     }
@@ -104,6 +107,12 @@ export class IncomingWrite {
     } catch (error) {
       this.#failure ??= { error };
     }
+  }
+
+  /** The next piece may be waiting for what this one held. */
+  #pieceEnded(buffer: Buffer, length: number): void {
+    this.#release(buffer, length);
+    this.#session.progress();
   }
 
   /** The whole request in one piece. */
@@ -150,13 +159,24 @@ export function writeFromChunk(session: Session, request: Request, input: InputQ
     session.account.give(length);
     return true;
   }
+  const copy = copyOfSmall(session, bytes);
   session.run(request, async () => {
     try {
-      await session.device.write(bytes, offset, { durable: isDurable(request) });
+      const own = copy?.subarray(0, length) ?? bytes;
+      await session.device.write(own, offset, { durable: isDurable(request) });
       session.ok(request);
     } finally {
+      if (copy) session.buffers.release(copy);
       session.account.give(length);
     }
   });
   return true;
+}
+
+/** Bytes that would keep a much larger chunk in memory, which nobody counts, are copied out of it. */
+function copyOfSmall(session: Session, bytes: Buffer): Buffer | undefined {
+  if (bytes.length >= bytes.buffer.byteLength * SMALLEST_SHARE) return undefined;
+  const copy = session.buffers.lend(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }
