@@ -15,7 +15,6 @@
 import type { JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node';
 import { type RandomSource, systemRandom } from '../../base/random.js';
-import { ClientSockets } from './client-sockets.js';
 import { inEvictionOrder } from './limits.js';
 import {
   apiCode,
@@ -30,6 +29,7 @@ import {
   translate,
   WRONG_LAST_SEQUENCE,
 } from './nats-bucket.js';
+import { ClientSockets } from './nats-sockets.js';
 import { NatsUsage } from './nats-usage.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { type StoreFailure, storeError } from './store-errors.js';
