@@ -155,6 +155,13 @@ export function inspectToken(token: Token): TokenClaims | undefined {
   };
 }
 
+/** A token, as far as its frame goes, but of a type that is not known here: another system's, or of a time to come. */
+export function isOfUnknownType(token: Token): boolean {
+  const view = new DataView(token.toBytes().buffer);
+  const type = view.getUint32(0);
+  return type !== 0 && !MODES.has(type) && view.getUint16(6) === LENGTH_FIELD;
+}
+
 /** The creator id of all who know the key; tells nothing about the key. */
 export function creatorOf(key: Uint8Array): Uint8Array {
   const digest = createHmac('sha256', key).update('creator').digest();

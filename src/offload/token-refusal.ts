@@ -10,7 +10,7 @@ import type { TokenRecord } from './store/token-store.js';
 import type { TokenState } from './token-standing.js';
 
 /**
- * `malformed`: no token at all. `forged`: our creator id, but not our checksum. `foreign`: of another store.
+ * `malformed`: no token at all. `unsupported`: one of a type that is not known. `forged`: our creator id, but not our checksum. `foreign`: of another store.
  * `unknown`: nothing is bound to it (any more). `revoked`, `expired`: its life is over. `evicted`: it made room for
  * others. `closed`: it lived only while its source was held open, or its owner's process ran. `changed`: what it
  * stands for is not what it was. `lost`: the kept data is gone. `forbidden`: the system does not let this
@@ -18,6 +18,7 @@ import type { TokenState } from './token-standing.js';
  */
 export const REFUSAL_REASONS = [
   'malformed',
+  'unsupported',
   'forged',
   'foreign',
   'unknown',
@@ -38,6 +39,7 @@ type InvalidReason = Exclude<RefusalReason, 'expired' | 'changed' | 'forbidden' 
 
 const INVALID_TEXT: Record<InvalidReason, string> = {
   malformed: 'it is not a token, or it was damaged',
+  unsupported: 'it is of a type that this version does not know',
   forged: 'its checksum is wrong: it was altered or made by another manager',
   foreign: 'it was made by another token store',
   unknown: 'nothing is bound to it any more',

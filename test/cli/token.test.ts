@@ -97,9 +97,13 @@ describe('from one process to another', () => {
     forged[500] = (forged[500] ?? 0) ^ 1;
     writeFileSync(tokens.at('forged.tok'), forged);
     writeFileSync(tokens.at('cut.tok'), forged.subarray(0, 511));
+    const future = Buffer.from(forged);
+    future.writeUInt32BE(0x00800003);
+    writeFileSync(tokens.at('future.tok'), future);
     await tokens.json('revoke', 'revoked.tok');
     expect(await tokens.refused('write', 'forged.tok', 'lun.img')).toBe('TOKEN_INVALID forged');
     expect(await tokens.refused('write', 'cut.tok', 'lun.img')).toBe('TOKEN_INVALID malformed');
+    expect(await tokens.refused('write', 'future.tok', 'lun.img')).toBe('TOKEN_INVALID unsupported');
     expect(await tokens.refused('write', 'revoked.tok', 'lun.img')).toBe('TOKEN_INVALID revoked');
     expect(await tokens.refused('write', 'expired.tok', 'lun.img')).toBe('TOKEN_EXPIRED');
     writeFileSync(tokens.at('a.img'), data);
@@ -110,7 +114,7 @@ describe('from one process to another', () => {
     );
     expect(readFileSync(tokens.at('lun.img')).every((byte) => byte === 0)).toBe(true);
     const { refusals } = await tokens.json('list');
-    expect(refusals).toEqual({ forged: 1, revoked: 1, expired: 1, changed: 1 });
+    expect(refusals).toEqual({ malformed: 1, unsupported: 1, forged: 1, revoked: 1, expired: 1, changed: 1 });
     expect(await tokens.refused('read', 'a.img', '-o', 'changed.tok')).toBe('ALREADY_EXISTS');
     expect((await tokens.json('revoke', '--all')).revoked).toEqual([expect.any(String), expect.any(String)]);
   });

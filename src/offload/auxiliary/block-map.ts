@@ -2,7 +2,8 @@
  * Blocks that are looked for by their SHA-256, and where each was found.
  *
  * Invariants: a block counts as found only by the whole of its hash. Memory is about 60 bytes a block, and
- * the number of blocks is bounded by whoever makes tokens; what is searched through may have any size.
+ * there are at most `MAX_HASH_BLOCKS`; what is searched through may have any size. Time does not depend on how many
+ * blocks are alike.
  */
 import { assert } from '../../base/assert.js';
 import type { ByteRange } from '../../io/random-access-file.js';
@@ -10,6 +11,8 @@ import type { AuxiliaryFields } from './auxiliary-codec.js';
 import { blockAt, blockRange, wholeBlocks } from './block-grid.js';
 
 const HASH_BYTES = 32;
+/** More hashed blocks than this would take too much memory where they are looked for. */
+export const MAX_HASH_BLOCKS = 2 ** 21;
 
 /** A range of what tokens stand for, with its hash token. Ranges are in order and do not overlap. */
 export interface HashedRange extends ByteRange {
@@ -38,6 +41,16 @@ interface Entry {
   end: number;
 }
 
+/** How many blocks a map of the ranges would have. */
+export function countBlocks(ranges: Iterable<HashedRange>): number {
+  let count = 0;
+  for (const range of ranges) {
+    const { first, end } = blocksOf(range);
+    count += end - first;
+  }
+  return count;
+}
+
 function blocksOf({ fields, tokenOffset, length }: HashedRange): { first: number; end: number } {
   return wholeBlocks(fields, tokenOffset, tokenOffset + length);
 }
@@ -55,7 +68,9 @@ export class BlockMap {
   readonly count: number;
   #missing: number;
 
+  /** @param ranges with at most `MAX_HASH_BLOCKS` blocks (`countBlocks`) */
   constructor(ranges: readonly HashedRange[]) {
+    assert(countBlocks(ranges) <= MAX_HASH_BLOCKS, 'a map of blocks is bounded');
     let count = 0;
     for (const range of ranges) {
       const { first, end } = blocksOf(range);
@@ -143,10 +158,21 @@ export class BlockMap {
   /** Notes it for all blocks with this hash that were not found yet. */
   noteAll(digest: Uint8Array, finding: Finding): void {
     const wanted = Buffer.from(digest.buffer, digest.byteOffset, digest.length);
-    let number = this.#buckets[this.#bucketOf(wanted, 0)] as number;
-    for (; number >= 0; number = this.#next[number] as number)
-      if (this.#digests.compare(wanted, 0, HASH_BYTES, number * HASH_BYTES, (number + 1) * HASH_BYTES) === 0)
-        this.note(number, finding);
+    const bucket = this.#bucketOf(wanted, 0);
+    let before = -1;
+    let next: number;
+    for (let number = this.#buckets[bucket] as number; number >= 0; number = next) {
+      next = this.#next[number] as number;
+      const at = number * HASH_BYTES;
+      if (this.#digests.compare(wanted, 0, HASH_BYTES, at, at + HASH_BYTES) !== 0) {
+        before = number;
+        continue;
+      }
+      this.note(number, finding);
+      // Out of the bucket: disks are full of blocks that are alike, and nobody has to look at these again.
+      if (before < 0) this.#buckets[bucket] = next;
+      else this.#next[before] = next;
+    }
   }
 
   /** Sizes of blocks of which some were not found. */

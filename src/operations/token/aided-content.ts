@@ -11,7 +11,7 @@ import { AuxiliarySet } from './auxiliary-read.js';
 import { resolveContent, type Selection, select, type TokenContent } from './content.js';
 import { type FoundContent, resolveFound } from './have.js';
 import type { OpenTokens } from './store.js';
-import { readTokenSet } from './token-file.js';
+import { takeTokens } from './token-file.js';
 import { compareWith, expectationOf, type Verified } from './verify.js';
 
 export interface AidOptions {
@@ -52,7 +52,7 @@ export async function openAidedContent(
   options: ContentOptions,
 ): Promise<AidedContent> {
   const { tokens: path, target, offset = 0, verify = true, dryRun = false, have = [], signal } = options;
-  const { ranges, auxiliary: tokens } = await readTokenSet(host, path);
+  const { ranges, auxiliary: tokens } = await takeTokens(host, path, store);
   const key = await store.key();
   const auxiliary = new AuxiliarySet(host, path, tokens, key);
   const watch = signal ? { signal } : {};

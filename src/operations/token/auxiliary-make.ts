@@ -24,6 +24,7 @@ import {
   SMALLEST_HASH_BLOCK,
 } from '../../offload/auxiliary/auxiliary-codec.js';
 import type { Grid } from '../../offload/auxiliary/block-grid.js';
+import { MAX_HASH_BLOCKS } from '../../offload/auxiliary/block-map.js';
 import { BlockSums, CRC32C, SHA256, ZeroSums } from '../../offload/auxiliary/block-sums.js';
 import { fitsToken, ListSink, listBytes, SumsFileWriter } from '../../offload/auxiliary/sums-file.js';
 import type { Token } from '../../offload/token.js';
@@ -31,8 +32,6 @@ import { inspectToken } from '../../offload/token-codec.js';
 import { contentOf } from '../content-stream.js';
 import type { Host, ProgressSink } from '../host.js';
 
-/** More hashed blocks than this in one token file would take too much memory where they are looked for. */
-export const MAX_HASH_BLOCKS = 2 ** 21;
 const USUAL_HASH_BLOCKS = 2 ** 20;
 const DEFAULT_HASH_BLOCK = 64 * KiB;
 /** Sums of so much data are in memory before they are put where they belong. */

@@ -8,7 +8,7 @@ import { throwIfAborted } from '../../base/errors.js';
 import type { Host } from '../host.js';
 import { resolveContent, type Selection } from './content.js';
 import { openTokens, type StoreChoice } from './store.js';
-import { readTokenFile } from './token-file.js';
+import { takeTokens } from './token-file.js';
 import { watchTokens } from './watch.js';
 
 const CHUNK = 1024 * 1024;
@@ -30,9 +30,9 @@ export interface TokenBytes {
 /** @throws TOKEN_INVALID, TOKEN_EXPIRED, SOURCE_CHANGED, PERMISSION_DENIED, OUT_OF_RANGE, TOKEN_STORE_FAILED */
 export async function openTokenBytes(host: Host, options: TokenCatOptions): Promise<TokenBytes> {
   const { tokens: path, signal } = options;
-  const ranges = await readTokenFile(host, path);
   const tokens = await openTokens(host, options.store);
   try {
+    const { ranges } = await takeTokens(host, path, tokens.store);
     const content = await resolveContent(tokens.manager, ranges, options, path);
     const watch = watchTokens(host, tokens.manager, {});
     return {

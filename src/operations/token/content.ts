@@ -74,8 +74,6 @@ export interface TokenContent {
   readonly length: number;
   /** @throws SOURCE_CHANGED when anything that was read is not what the tokens stand for any more */
   verifyUnchanged(): Promise<void>;
-  /** Tells the store that the tokens are in use; call it now and then. */
-  keepAlive(): Promise<void>;
   release(): void;
 }
 
@@ -122,7 +120,6 @@ export async function resolveContent(
       async verifyUnchanged() {
         for (const { token } of clipped) await manager.verifyUnchanged(token);
       },
-      keepAlive: () => manager.keepPinned(),
       release,
     };
   } catch (error) {

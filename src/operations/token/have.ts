@@ -11,7 +11,13 @@
 import { roundDown, roundUp } from '../../base/bytes.js';
 import { throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { clipExtent, type Extent, pushExtent } from '../../block/extent.js';
-import { type Block, BlockMap, type HashedRange } from '../../offload/auxiliary/block-map.js';
+import {
+  type Block,
+  BlockMap,
+  countBlocks,
+  type HashedRange,
+  MAX_HASH_BLOCKS,
+} from '../../offload/auxiliary/block-map.js';
 import { CheckedFile } from '../../offload/auxiliary/checked-file.js';
 import type { TokenStore } from '../../offload/store/token-store.js';
 import type { TokenManager } from '../../offload/token-manager.js';
@@ -26,6 +32,7 @@ import {
   type TokenContent,
   type TokenExtent,
 } from './content.js';
+import { countingRefusal } from './refusals.js';
 import type { TokenRange } from './token-file.js';
 
 /** Extents of candidates are shared from and to multiples of this, and read between: targets have sectors. */
@@ -272,7 +279,11 @@ export interface HaveOptions extends Selection {
   progress?: ProgressSink;
 }
 
-/** The ranges that have hash tokens. @throws INVALID_ARGUMENT when none has */
+/**
+ * The ranges that have hash tokens.
+ * @throws INVALID_ARGUMENT when none has, UNSUPPORTED when they have too many blocks: `token read` makes no such
+ *   tokens, but anybody may, and ranges may be listed more than once
+ */
 function hashedRanges(
   clipped: readonly Clipped[],
   auxiliary: AuxiliarySet,
@@ -283,6 +294,13 @@ function hashedRanges(
     const { token, claims, offset, length, tokenOffset } = range;
     const fields = claims.mode === 'zero' ? undefined : auxiliary.of(token, 'hash');
     if (fields && fields.length === claims.length) hashed.set({ fields, offset, length, tokenOffset }, range);
+  }
+  if (countBlocks(hashed.keys()) > MAX_HASH_BLOCKS) {
+    throw new VhdkitError('UNSUPPORTED', `${path} has too many blocks to look for`, {
+      operation: 'look for blocks',
+      context: { path, most: MAX_HASH_BLOCKS },
+      hint: 'Take a part of it at a time (--token-offset, --length), or make tokens with a larger --hash-block.',
+    });
   }
   const onlyZeros = clipped.every(({ claims }) => claims.mode === 'zero');
   if (hashed.size > 0 || onlyZeros) return hashed;
@@ -321,7 +339,9 @@ export async function resolveFound(
   };
   try {
     const map = new BlockMap([...hashed.keys()]);
-    await map.load(async ({ fields }, first, end) => (await auxiliary.list(fields)).read(first, end));
+    await countingRefusal(options.store, () =>
+      map.load(async ({ fields }, first, end) => (await auxiliary.list(fields)).read(first, end)),
+    );
     await candidates.find(map, [...hashed.keys()], {
       ...(signal ? { signal } : {}),
       ...(progress ? { onRead: (done, total) => progress.update(done, total) } : {}),
@@ -341,7 +361,6 @@ export async function resolveFound(
       extents,
       length,
       verifyUnchanged: () => through.verifyUnchanged(),
-      keepAlive: () => manager.keepPinned(),
       release: () => void release().catch(() => undefined),
       close: release,
       reused: () => composer.reused,

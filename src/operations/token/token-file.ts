@@ -13,11 +13,13 @@ import { VhdkitError } from '../../base/errors.js';
 import type { PendingFile } from '../../io/file-system.js';
 import { fileExists, removeIfThere, writePrivateFile } from '../../io/private-file.js';
 import { isAuxiliary } from '../../offload/auxiliary/auxiliary-codec.js';
+import type { TokenStore } from '../../offload/store/token-store.js';
 import { TOKEN_BYTES, Token } from '../../offload/token.js';
-import { inspectToken, type TokenClaims } from '../../offload/token-codec.js';
+import { inspectToken, isOfUnknownType, type TokenClaims } from '../../offload/token-codec.js';
 import { TokenSet } from '../../offload/token-set.js';
 import { isTokenSet } from '../../offload/token-set-codec.js';
 import type { Host } from '../host.js';
+import { countingRefusal } from './refusals.js';
 import { rangesOfSet } from './set-ranges.js';
 
 /** Most tokens in one file: 32 MiB of them. */
@@ -49,12 +51,23 @@ export function sumsPath(path: string): string {
   return `${path}.sums`;
 }
 
-function malformed(path: string, what: string): VhdkitError {
+const HINTS = {
+  malformed:
+    'Token files are made by `vhdkit token read`; copy them as they are, with the .json file beside them.',
+  unsupported:
+    'Use the program that made it, or a newer vhdkit; or read the source anew for a token of ours.',
+};
+
+function refused(path: string, what: string, reason: keyof typeof HINTS): VhdkitError {
   return new VhdkitError('TOKEN_INVALID', `${path}: ${what}`, {
     operation: 'read token file',
-    context: { path, reason: 'malformed' },
-    hint: 'Token files are made by `vhdkit token read`; copy them as they are, with the .json file beside them.',
+    context: { path, reason },
+    hint: HINTS[reason],
   });
+}
+
+function malformed(path: string, what: string): VhdkitError {
+  return refused(path, what, 'malformed');
 }
 
 /** Refuses before any work is done what writing would refuse. @throws ALREADY_EXISTS */
@@ -161,6 +174,8 @@ async function readAll(host: Host, path: string): Promise<FileTokens> {
     const claims = inspectToken(token);
     // Nobody ever made a token for no bytes, or for more than a disk can have.
     const sound = claims && (claims.mode === 'zero' || (claims.length ?? 0) > 0);
+    if (!sound && isOfUnknownType(token))
+      throw refused(path, `the token at ${at} is of a type that this version does not know`, 'unsupported');
     if (!sound) throw malformed(path, `the ${TOKEN_BYTES} bytes from ${at} on are no token`);
     tokens.push({ token, claims });
   }
@@ -168,25 +183,33 @@ async function readAll(host: Host, path: string): Promise<FileTokens> {
   return { tokens, auxiliary };
 }
 
-/** The tokens that stand for data, in order. @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED */
+/** The tokens that stand for data, in order. @throws TOKEN_INVALID (`malformed`, `unsupported`), NOT_FOUND, PERMISSION_DENIED */
 export async function readTokens(host: Host, path: string): Promise<FileTokens['tokens']> {
   return (await readAll(host, path)).tokens;
 }
 
-/**
- * What a token file stands for. A zero token alone stands for `length` bytes, or for as many as the caller
- * likes when that is undefined.
- * @throws TOKEN_INVALID (`malformed`), NOT_FOUND, PERMISSION_DENIED
- */
-export async function readTokenFile(host: Host, path: string): Promise<TokenRange[]> {
-  return (await readTokenSet(host, path)).ranges;
+/** What a token file has in it. */
+interface FileContent {
+  /** What it stands for. A zero token alone stands for any number of bytes. */
+  ranges: TokenRange[];
+  /** The tokens as the file has them. */
+  primaries: Token[];
+  /** Known or not, sound or not. */
+  auxiliary: Token[];
+  /** Of a file that is a token set. */
+  set?: TokenSet;
 }
 
-/** The same, with the tokens as the file has them; auxiliary ones known or not, sound or not. */
-export async function readTokenSet(
-  host: Host,
-  path: string,
-): Promise<{ ranges: TokenRange[]; primaries: Token[]; auxiliary: Token[]; set?: TokenSet }> {
+/**
+ * What a token file stands for, for those who use it: one that is no good counts in the store as refused.
+ * @throws TOKEN_INVALID (`malformed`, `unsupported`), NOT_FOUND, PERMISSION_DENIED
+ */
+export async function takeTokens(host: Host, path: string, store: TokenStore): Promise<FileContent> {
+  return countingRefusal(store, () => readTokenSet(host, path));
+}
+
+/** The same for those who only look. */
+export async function readTokenSet(host: Host, path: string): Promise<FileContent> {
   const { tokens, auxiliary, set } = await readAll(host, path);
   const primaries = tokens.map(({ token }) => token);
   if (set) return { ranges: set.ranges, primaries, auxiliary, set: set.whole };

@@ -20,8 +20,9 @@ import { contentOf } from '../content-stream.js';
 import type { Host, ProgressSink } from '../host.js';
 import { AuxiliarySet } from './auxiliary-read.js';
 import { type Clipped, type Selection, select } from './content.js';
+import { countingRefusal } from './refusals.js';
 import { type StoreChoice, withTokens } from './store.js';
-import { readTokenSet } from './token-file.js';
+import { takeTokens } from './token-file.js';
 
 /** What was compared, in bytes. */
 export interface Verified {
@@ -55,7 +56,7 @@ export async function expectationOf(
     else if (!fields || fields.length !== claims.length)
       parts.push({ offset, length, expected: { kind: 'unknown' } });
     else {
-      const list = await auxiliary.list(fields);
+      const list = await countingRefusal(store, () => auxiliary.list(fields));
       parts.push({ offset, length, expected: { kind: 'sums', fields, list, tokenOffset } });
       known = true;
     }
@@ -171,9 +172,9 @@ export interface TokenVerifyResult {
 export async function verifyTokens(host: Host, options: TokenVerifyOptions): Promise<TokenVerifyResult> {
   const started = host.clock.now();
   const { tokens: path, target, offset = 0 } = options;
-  const { ranges, auxiliary: tokens } = await readTokenSet(host, path);
-  const clipped = select(ranges, options, path);
   return withTokens(host, options.store, async ({ store }) => {
+    const { ranges, auxiliary: tokens } = await takeTokens(host, path, store);
+    const clipped = select(ranges, options, path);
     const auxiliary = new AuxiliarySet(host, path, tokens, await store.key());
     try {
       const expectation = await expectationOf(auxiliary, clipped, store);

@@ -195,6 +195,15 @@ describe('hash tokens', () => {
       await expect(kit.read('a.img', 'x.tok', { hashBlock })).rejects.toMatchObject(invalid);
   });
 
+  it('more blocks than there is memory for are refused before anything is read', async () => {
+    const ranges = Array.from({ length: 40_000 }, (_, at) => ({ token: 0, offset: at * SIZE, length: SIZE }));
+    writeFileSync(kit.at('t.tok.json'), JSON.stringify({ schemaVersion: 1, ranges }));
+    await expect(kit.write('t.tok', 'lun.img', have('old.img'))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      context: { most: 2 ** 21 },
+    });
+  });
+
   it('have the SHA-256 of each block, as sha256sum tells it', async () => {
     await kit.read('a.img', 'small.tok', { hash: true, length: 3 * BLOCK });
     const list = readFileSync(kit.at('small.tok')).subarray(512 + 192);

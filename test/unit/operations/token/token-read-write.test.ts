@@ -242,6 +242,7 @@ describe('a range of a raw image', () => {
         'TOKEN_INVALID foreign',
         'TOKEN_INVALID forged',
         'TOKEN_INVALID malformed',
+        'TOKEN_INVALID unsupported',
       ]);
     });
   });
