@@ -9,8 +9,8 @@
  * its fingerprint is that of the file before our first change, and if nobody else was seen to change the file
  * since. Until that is stored, and after a crash for ever, the fingerprint differs, and the token is refused.
  *
- * When: at the end, or, of a file that stays open for long, whenever nobody has written for a moment too. Tokens
- * never get a fingerprint that a later change may leave as it is, because the file's clock has not ticked: such a
+ * When: at the end, and, of a file that stays open for long, whenever nobody has written for a moment. Its tokens do
+ * not get a fingerprint that the next change may leave as it is, because the file's clock has not ticked: such a
  * token would be alive over changed bytes if we were killed then. Hence the waiting, and nothing is gained by not
  * waiting: what is being written to has another fingerprint at once.
  *

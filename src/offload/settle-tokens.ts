@@ -1,8 +1,10 @@
 /**
  * Tells a store what a file is like since a change: tokens of what the change touched end, the others live on.
  *
- * Invariant: only tokens that were alive with the fingerprint from before the change are looked at. Of two that
- * change one record the store decides, and whoever was slower looks again.
+ * Invariant: a token lives on only if it was alive with the fingerprint from before the change. One that was bound
+ * amid the change, in the last tick of the file system's clock, has the present fingerprint, and nobody knows whether what
+ * was changed was changed before: it ends, too. Of two that change one record the store decides, and whoever was slower
+ * looks again.
  */
 import type { FileFingerprint } from '../io/random-access-file.js';
 import type { ChangedRanges } from './changed-ranges.js';
@@ -89,9 +91,10 @@ async function settleOne(
   let current: StoredToken | undefined = entry;
   for (let round = 0; current && round < ROUNDS; round += 1) {
     const { record, revision }: StoredToken = current;
-    if (!standsFor(record, before, system)) return undefined;
+    const isOld = standsFor(record, before, system);
+    if (!isOld && !standsFor(record, after, system)) return undefined;
     const touched = ranges.overlaps(record.offset, record.length);
-    if (foreign && !touched) return undefined;
+    if (!touched && (foreign || !isOld)) return undefined;
     const { device } = record.fingerprint;
     const fingerprint = touched ? { ...record.fingerprint, ctime: NEVER } : { ...after, device };
     if ((await store.update({ ...record, fingerprint }, revision)) !== undefined)

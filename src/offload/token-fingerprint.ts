@@ -6,7 +6,6 @@
  */
 import type { FileFingerprint } from '../io/random-access-file.js';
 import { samePersistent } from './persistent-data.js';
-import type { TokenStore } from './store/token-store.js';
 import type { Binding } from './token-binding.js';
 import { sourceChanged } from './token-refusal.js';
 
@@ -36,22 +35,21 @@ export function assertUnchanged({ record, resolved, origin }: Binding, system: s
 /**
  * The same with a second look: of a change that was made through us beside the token's range (own-changes.ts) the
  * store knows what the file is like since.
+ * @param look takes over what the store has of a binding; false when it has nothing
  */
 export async function assertStillUnchanged(
   binding: Binding,
   system: string | undefined,
-  store: TokenStore,
+  look: (binding: Binding) => Promise<boolean>,
 ): Promise<void> {
   try {
     assertUnchanged(binding, system);
   } catch (error) {
-    const { id, fingerprint, mode } = binding.record;
+    const { fingerprint, mode } = binding.record;
     if (mode !== 'change-vulnerable' || !fingerprint) throw error;
-    const stored = await store.get(id).catch(() => undefined);
-    const since = stored?.record.fingerprint;
-    if (!stored || !since || sameContent(since, fingerprint)) throw error;
-    binding.record = { ...binding.record, fingerprint: since };
-    binding.revision = stored.revision;
+    const isThere = await look(binding).catch(() => false);
+    const since = binding.record.fingerprint;
+    if (!isThere || !since || sameContent(since, fingerprint)) throw error;
     assertUnchanged(binding, system);
   }
 }

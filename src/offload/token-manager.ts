@@ -273,7 +273,7 @@ export class TokenManager {
    */
   async verifyUnchanged(token: Token): Promise<void> {
     const binding = this.#verified.get(token);
-    if (binding && binding.pins > 0) await assertStillUnchanged(binding, this.#process?.system, this.#store);
+    if (binding && binding.pins > 0) await this.#assertStillUnchanged(binding);
     else await this.resolve(token);
   }
 
@@ -413,8 +413,14 @@ export class TokenManager {
       if (record.owner && binding.origin === 'bound elsewhere') await this.#assertOwnerThere(binding);
       if (record.leaving || now > lifeEnd(binding)) await this.#assertAlive(binding, now);
     }
-    await assertStillUnchanged(binding, this.#process?.system, this.#store);
-    return binding;
+    const seen = binding.record;
+    await this.#assertStillUnchanged(binding);
+    // The store was asked: what else it said counts as well.
+    return binding.record === seen ? binding : this.#usable(token);
+  }
+
+  #assertStillUnchanged(binding: Binding): Promise<void> {
+    return assertStillUnchanged(binding, this.#process?.system, (one) => this.#renewal.look(one));
   }
 
   /**

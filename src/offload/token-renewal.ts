@@ -45,7 +45,7 @@ export class TokenRenewal {
         binding.record = updated;
         return;
       }
-      if (!(await this.#look(binding))) binding.record = endedAs(record, 'revoked');
+      if (!(await this.look(binding))) binding.record = endedAs(record, 'revoked');
       const state = stateOf(binding.record, now);
       if (state !== 'valid' && (fresh || binding.record.revoked)) throw ended(binding.record, state, now);
     }
@@ -66,7 +66,7 @@ export class TokenRenewal {
         binding.revision = revision;
         break;
       }
-      if (!(await this.#look(binding))) break;
+      if (!(await this.look(binding))) break;
     }
     if (binding.leases === 0) binding.ownUntil = 0;
   }
@@ -76,7 +76,7 @@ export class TokenRenewal {
    * @throws TOKEN_INVALID, TOKEN_EXPIRED
    */
   async assertAlive(binding: Binding, now: number): Promise<void> {
-    const there = await this.#look(binding);
+    const there = await this.look(binding);
     const state = stateOf(binding.record, now);
     if (there && state === 'valid') return;
     // What the store has forgotten was over.
@@ -92,7 +92,7 @@ export class TokenRenewal {
   }
 
   /** Takes over what the store has; false when it has nothing. */
-  async #look(binding: Binding): Promise<boolean> {
+  async look(binding: Binding): Promise<boolean> {
     const stored = await this.#store.get(binding.record.id);
     if (!stored) return false;
     const { usedUntil = 0 } = stored.record;

@@ -11,11 +11,17 @@ import { openTokenStore } from '../../../src/offload/store/open.js';
 import type { TokenStore } from '../../../src/offload/store/token-store.js';
 import type { Token } from '../../../src/offload/token.js';
 import type { TokenManager } from '../../../src/offload/token-manager.js';
+import { compact } from '../../../src/operations/compact.js';
 import { create } from '../../../src/operations/create.js';
+import { createChild } from '../../../src/operations/create-child.js';
 import { systemHost } from '../../../src/operations/host.js';
+import { merge } from '../../../src/operations/merge.js';
+import { resize } from '../../../src/operations/resize.js';
+import { createSnapshot } from '../../../src/operations/snapshot/create.js';
+import { restoreSnapshot } from '../../../src/operations/snapshot/restore.js';
 import { readToken } from '../../../src/operations/token/read.js';
 import { openTokens } from '../../../src/operations/token/store.js';
-import { readTokenFile } from '../../../src/operations/token/token-file.js';
+import { readTokenSet } from '../../../src/operations/token/token-file.js';
 import { writeToken } from '../../../src/operations/token/write.js';
 import { write } from '../../../src/operations/write.js';
 import { seededBytes } from '../../support/sample-disk.js';
@@ -197,6 +203,27 @@ describe('changes through a watched file', () => {
     expect([...states].filter((state) => state === 'x').length).toBe(Math.min(until, 3));
   });
 
+  it('what others did to a token meanwhile counts for whoever takes over its new fingerprint', async () => {
+    let now = 1_000_000;
+    const later = await openTokens({ ...host, clock: { now: () => now } }, store);
+    onTestFinished(() => later.close());
+    const [, second, third] = await quarters(later.manager, 'a.img');
+    const own = await changes('a.img');
+    await own.file.write(Buffer.alloc(1), 0);
+    await own.file.close();
+    const ids: string[] = [];
+    for await (const { record } of store.list()) ids.push(record.id);
+    const others = await manager();
+    await others.revokeById(ids[1] ?? '', 'remember');
+    if (!second || !third) throw new Error('four were bound');
+    await expect(later.manager.resolve(second)).rejects.toMatchObject({ code: 'TOKEN_INVALID' });
+    // Nor does telling the store of a use revive it.
+    now += 30_000;
+    await later.manager.resolve(third);
+    await later.manager.resolve(second).catch(() => undefined);
+    expect((await store.get(ids[1] ?? ''))?.record.revoked).toBe(true);
+  });
+
   it('a use that is told to the store meanwhile is not lost, and a revocation not undone', async () => {
     const tokens = await quarters(await manager(), 'a.img');
     const own = await changes('a.img');
@@ -240,7 +267,7 @@ describe('operations', () => {
     const output = at(`${name}-${offset}.tok`);
     await readToken(host, { path: at(name), output, offset, length });
     return async () => {
-      const ranges = await readTokenFile(host, output);
+      const ranges = (await readTokenSet(host, output)).ranges;
       const own = await openTokenStore();
       try {
         const states: string[] = [];
@@ -299,5 +326,39 @@ describe('operations', () => {
     await writeToken(host, { tokens: at('a.img-0.tok'), target: at('b.img'), offset: 8192 });
     expect(await touched()).toBe('SOURCE_CHANGED');
     expect(await other()).toBe('alive');
+  });
+
+  it('resize, compact: what stays where it is lives on', async () => {
+    writeFileSync(at('a.img'), data);
+    await create(host, { path: at('a.vhdx'), size: 64 * MiB, blockSize: MiB });
+    await write(host, { path: at('a.vhdx'), input: input(Buffer.concat([data, Buffer.alloc(MiB)])) });
+    const [cut, raw] = [await token('a.img', 1920 * KiB, 64 * KiB), await token('a.img', 0, 64 * KiB)];
+    const [zeros, kept] = [await token('a.vhdx', 2 * MiB, 64 * KiB), await token('a.vhdx', MiB, 64 * KiB)];
+    await resize(host, { path: at('a.img'), size: { to: MiB }, shrink: true });
+    await resize(host, { path: at('a.vhdx'), size: { to: 128 * MiB } });
+    expect([await cut(), await raw()]).toEqual(['SOURCE_CHANGED', 'alive']);
+    expect([await zeros(), await kept()]).toEqual(['alive', 'alive']);
+    await compact(host, { path: at('a.vhdx') });
+    expect([await zeros(), await kept()]).toEqual(['SOURCE_CHANGED', 'alive']);
+  });
+
+  it('merge: the parent’s other blocks live on', async () => {
+    await create(host, { path: at('p.vhdx'), size: 16 * MiB, blockSize: MiB });
+    await write(host, { path: at('p.vhdx'), input: input(data) });
+    await createChild(host, { path: at('c.vhdx'), parent: at('p.vhdx'), type: 'differencing' });
+    await write(host, { path: at('c.vhdx'), input: input(seededBytes(64 * KiB, 5)) });
+    const [touched, other] = [await token('p.vhdx', 0, 64 * KiB), await token('p.vhdx', MiB, 64 * KiB)];
+    await merge(host, { child: at('c.vhdx') });
+    expect([await touched(), await other()]).toEqual(['SOURCE_CHANGED', 'alive']);
+  });
+
+  it('snapshot restore: chunks that are as they were live on', async () => {
+    writeFileSync(at('a.img'), data);
+    await createSnapshot(host, { path: at('a.img'), name: 'one' });
+    await write(host, { path: at('a.img'), input: input(Buffer.alloc(512)) });
+    const [touched, other] = [await token('a.img', 0, 64 * KiB), await token('a.img', MiB, 64 * KiB)];
+    await restoreSnapshot(host, { path: at('a.img'), name: 'one' });
+    expect([await touched(), await other()]).toEqual(['SOURCE_CHANGED', 'alive']);
+    expect(readFileSync(at('a.img')).equals(data)).toBe(true);
   });
 });

@@ -128,8 +128,8 @@ class World {
   }
 
   /** Not in the tick of a change: nobody could see another one in it. */
-  async bind(first: number, wanted: number): Promise<void> {
-    await this.#nextTick();
+  async bind(first: number, wanted: number, when: 'now' | 'later' = 'later'): Promise<void> {
+    if (when === 'later') await this.#nextTick();
     const count = Math.min(wanted, BLOCKS - first);
     const id = this.#tokens.length.toString(16).padStart(16, '0');
     const record: TokenRecord = {
@@ -246,6 +246,16 @@ it.each([
   );
   // It was not for want of tokens.
   expect(alive).toBeGreaterThan(numRuns);
+});
+
+it('ends what was bound between two changes of one tick', async () => {
+  const world = new World(KERNEL);
+  await world.bind(OWN_BLOCKS, 1);
+  await world.write(3);
+  await world.bind(3, 1, 'now');
+  await world.write(3);
+  await world.wait(LONG);
+  await world.assertSound();
 });
 
 it('follows no longer than there is something to follow', async () => {
