@@ -90,7 +90,8 @@ export class Session {
   /** Not done, whatever the reason. */
   fail(request: Request, error: unknown): void {
     const wire = toWire(error);
-    if (wire.errno === Errno.EIO) this.#parts.onFailure(request, error);
+    // Both are for whoever runs the server: the image's storage is in trouble.
+    if (wire.errno === Errno.EIO || wire.errno === Errno.ENOSPC) this.#parts.onFailure(request, error);
     this.refuse(request, wire);
   }
 

@@ -169,6 +169,10 @@ describe.skipIf(!tool('qemu-io'))('two volumes of a served image', () => {
     const refused = { code: 'HAS_SNAPSHOTS' };
     await expect(restoreSnapshot(host, { ...live, name: 'monday' })).rejects.toMatchObject(refused);
     await io(site, 'disk@before', 'read -P 0 0 64k');
+    await expect(deleteSnapshots(host, { path: file, names: ['before'] })).rejects.toMatchObject({
+      code: 'IN_USE',
+      hint: expect.stringContaining('--control'),
+    });
     await stop(site);
     await expect(restoreSnapshot(host, { path: file, name: 'monday' })).rejects.toMatchObject(refused);
     await expect(createSnapshot(host, { path: file, name: 'before' })).rejects.toMatchObject({
@@ -191,6 +195,11 @@ describe.skipIf(!tool('qemu-io'))('two volumes of a served image', () => {
     const site = await start(folder, await image(folder, 'vhdx'));
     const live = { path: 'disk', control: site.control };
     await createVolume(host, { ...live, name: 'before' });
+    expect(await listSnapshots(host, { path: path.join(folder, 'disk.vhdx') })).toMatchObject({
+      virtualSize: SIZE,
+      image: 'in-use',
+      volume: { name: 'before' },
+    });
     expect(await deleteSnapshots(host, { ...live, names: ['before'] })).toMatchObject({
       snapshots: ['before'],
     });

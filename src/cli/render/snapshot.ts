@@ -38,14 +38,19 @@ function snapshotLine(facts: SnapshotFacts, style: Style): string {
   return `${style.bold(printable(name))} ${timeText(created)}, ${kind} ${storage}, ${standing}`;
 }
 
+function volumeLine(volume: SnapshotFacts, style: Style): string {
+  const line = snapshotLine(volume, style);
+  return volume.state === 'intact' ? `${line}, can be written to` : line;
+}
+
 export function renderSnapshotList(result: SnapshotListResult, style: Style): string[] {
   const { path, snapshots, image, restoring, volume } = result;
   const note = IMAGES[image];
   return [
-    ...(snapshots.length === 0
+    ...(snapshots.length === 0 && volume === null
       ? [`No snapshots of ${style.bold(printable(path))}`]
       : snapshots.map((facts) => snapshotLine(facts, style))),
-    ...(volume === null ? [] : [`${snapshotLine(volume, style)}, can be written to`]),
+    ...(volume === null ? [] : [volumeLine(volume, style)]),
     ...(restoring === null ? [] : [`half-way back to ${printable(restoring)}: restore it again to finish`]),
     ...(note === undefined ? [] : [`image: ${note}`]),
   ];

@@ -59,11 +59,15 @@ function isSound({ size, blockSize }: TableShape): boolean {
 export function assertTableShape(shape: TableShape): void {
   const { size, blockSize } = shape;
   if (isSound(shape)) return;
-  throw new VhdkitError('INVALID_ARGUMENT', `No look-up table for ${size} bytes in blocks of ${blockSize}`, {
-    operation: 'make look-up table',
-    context: { size, blockSize },
-    hint: 'Blocks have 4 KiB to 16 MiB, a power of two; larger disks need larger blocks.',
-  });
+  throw new VhdkitError(
+    'INVALID_ARGUMENT',
+    `A preserved volume of ${size} bytes can't be kept in chunks of ${blockSize}`,
+    {
+      operation: 'create volume',
+      context: { size, blockSize },
+      hint: 'Chunks have 4 KiB to 16 MiB, a power of two; larger disks need larger ones.',
+    },
+  );
 }
 
 function sealed(sector: Uint8Array): Uint8Array {

@@ -10,7 +10,7 @@
  * Not here: which exports there are (operations/serve).
  */
 import type { Clock } from '../../base/clock.js';
-import { VhdkitError } from '../../base/errors.js';
+import { isVhdkitError, VhdkitError } from '../../base/errors.js';
 import { Turns } from '../../base/turns.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { FileSystem } from '../../io/file-system.js';
@@ -159,8 +159,8 @@ export class VolumeSite {
   }
 
   /**
-   * Does what a preserved volume would not be kept from; none is made meanwhile.
-   * @throws HAS_SNAPSHOTS where there is one
+   * Puts the image back below the volumes, which a preserved one would not be kept from; none is made meanwhile.
+   * @throws HAS_SNAPSHOTS where there is one, and what the work throws
    */
   withoutVolume<T>(work: () => Promise<T>): Promise<T> {
     return this.#turns.take(async () => {
@@ -168,9 +168,9 @@ export class VolumeSite {
       const { name } = this.#record;
       throw new VhdkitError(
         'HAS_SNAPSHOTS',
-        `The preserved volume '${name}' of ${this.#image} would show it`,
+        `${this.#image} can't be put back: its preserved volume '${name}' would show it, too`,
         {
-          operation: 'change image',
+          operation: 'restore snapshot',
           context: { path: this.#image, name },
           hint: 'Delete that volume first, or copy from the snapshot what is needed.',
         },
@@ -272,7 +272,11 @@ export class VolumeSite {
   async #leave(): Promise<void> {
     if (!this.#record) return;
     const stamp = await this.#stamp();
-    if (stamp) await this.#write({ ...this.#record, stamp });
+    if (!stamp) return;
+    await this.#write({ ...this.#record, stamp }).catch((error: unknown) => {
+      // Full storage is no reason to say that the image was not closed well: without a stamp it is taken as it is.
+      if (!isVhdkitError(error) || error.code !== 'NO_SPACE') throw error;
+    });
   }
 
   #write(record: VolumeRecord): Promise<void> {

@@ -109,7 +109,10 @@ export class RunningServer {
   /** Makes durable what was answered before. Answers the names. @throws NOT_FOUND */
   async flush(name?: string): Promise<string[]> {
     if (name !== undefined && !this.#served.has(name)) {
-      throw new VhdkitError('NOT_FOUND', `There is no export '${name}'`, { operation: 'flush' });
+      throw new VhdkitError('NOT_FOUND', `There is no export '${name}'`, {
+        operation: 'flush',
+        hint: '`GET /v1/exports` tells what is served.',
+      });
     }
     const wanted = [...this.#served].filter(([each]) => name === undefined || each === name);
     for (const [, { exported, disk }] of wanted) if (!disk.readOnly) await exported.device.flush();

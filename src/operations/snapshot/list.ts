@@ -1,6 +1,7 @@
 /**
  * `snapshot list`: what is recorded of an image's snapshots, and whether they are of use. Looks, changes nothing.
  */
+import { openImage } from '../../formats/registry.js';
 import { stateOf } from '../../layers/snapshots.js';
 import type { Host } from '../host.js';
 import { findStore, folderOf } from './access.js';
@@ -17,9 +18,11 @@ export async function listSnapshots(host: Host, options: SnapshotChoice): Promis
     const folder = await folderOf(host, path, options.folder);
     const store = await findStore(host, path, folder);
     const volume = (await findVolume(host, path)) ?? null;
-    const none = { path, folder, virtualSize: file.size(), chunkSize: null, restoring: null, volume };
-    if (!store) return { ...none, image: 'unchanged', snapshots: [] };
-    const inUse = (await host.fileSystem.holder(path)) !== undefined;
+    // With a record it is known to be raw, whatever it begins with.
+    const virtualSize = store ? file.size() : (await openImage(file)).virtualSize;
+    const none = { path, folder, virtualSize, chunkSize: null, restoring: null, volume };
+    const inUse = (store ?? volume) && (await host.fileSystem.holder(path)) !== undefined;
+    if (!store) return { ...none, image: inUse ? 'in-use' : 'unchanged', snapshots: [] };
     const image = inUse ? 'in-use' : stateOf(store, file);
     if (image === 'changed') await store.giveUpAll(file.size(), false);
     const { chunkSize, restoring } = store.record;

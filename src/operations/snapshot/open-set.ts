@@ -83,7 +83,8 @@ export async function openSet(
   }
 }
 
-async function takeLock(host: Host, path: string): Promise<HeldLock> {
+/** The image's lock; says what to do when its server has it. @throws IN_USE, PERMISSION_DENIED, IO_FAILED */
+export async function takeLock(host: Host, path: string): Promise<HeldLock> {
   try {
     return await host.fileSystem.lock(path);
   } catch (error) {

@@ -12,6 +12,7 @@ import {
   type VolumeFacts,
 } from '../../layers/volumes.js';
 import type { Host } from '../host.js';
+import { takeLock } from './open-set.js';
 import type { SnapshotFacts } from './types.js';
 
 /** The kind that volumes have among snapshots. */
@@ -54,7 +55,7 @@ export async function findVolume(host: Host, path: string): Promise<SnapshotFact
 /** Deletes the volume of an image that nobody serves, whatever is left of it. @throws IN_USE, IO_FAILED */
 export async function deleteVolume(host: Host, path: string): Promise<void> {
   const { fileSystem, clock } = host;
-  const lock = await fileSystem.lock(path);
+  const lock = await takeLock(host, path);
   try {
     const access = { fileSystem, clock, makeFolder: makePrivateFolder, removeFolder: removeEmptyFolder };
     await removePreservedVolume(access, await realPath(host, path));

@@ -7,6 +7,7 @@ import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../src/base/clock.js';
+import { VhdkitError } from '../../../../src/base/errors.js';
 import { nodeFileSystem as fileSystem } from '../../../../src/io/node-file-system.js';
 import { makePrivateFolder, removeEmptyFolder } from '../../../../src/io/private-folder.js';
 import { readPreservedVolume, VolumeSite } from '../../../../src/layers/volumes.js';
@@ -75,6 +76,30 @@ describe('a volume that is refused', () => {
     await site.front.write(Buffer.alloc(512, 2), 0);
     await site.front.close();
     expect(await readPreservedVolume(fileSystem, image)).toMatchObject({ name: 'b', copied: 1 });
+  });
+});
+
+describe('an image on storage that has become full', () => {
+  it('is left well all the same, and its volume is there again', async () => {
+    const image = path.join(testFolder('volume-site'), 'disk.img');
+    await fs.writeFile(image, Buffer.alloc(SIZE, 1));
+    let full = false;
+    const createPending: typeof fileSystem.createPending = async (...args) => {
+      if (full) throw new VhdkitError('NO_SPACE', 'full');
+      return fileSystem.createPending(...args);
+    };
+    const open = async (): Promise<VolumeSite> => {
+      const file = await fileSystem.open(image, { writable: true });
+      const tight = { ...access, fileSystem: { ...fileSystem, createPending } };
+      return VolumeSite.open(tight, image, new FileDevice(file, SIZE));
+    };
+    const site = await open();
+    await site.create({ name: 'a' });
+    full = true;
+    await site.front.close();
+    const again = await open();
+    expect(await again.facts()).toMatchObject({ name: 'a', state: 'intact' });
+    await again.front.close();
   });
 });
 
