@@ -80,13 +80,20 @@ export async function removeEmptyFolder(folder: string): Promise<void> {
   });
 }
 
-/** Makes an empty file of mode 0600 unless there is one. @throws PERMISSION_DENIED, NO_SPACE, IO_FAILED */
+/**
+ * Makes an empty file of mode 0600 unless there is one. One that is there is not opened: closing it again would take
+ * all the locks that this process has in it (POSIX).
+ * @throws PERMISSION_DENIED (one that may not be read and written), NO_SPACE, IO_FAILED
+ */
 export async function makePrivateFile(path: string): Promise<void> {
   try {
-    const file = await fs.open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const file = await fs.open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
     await file.close();
   } catch (error) {
-    throw fromSystemError(error, 'open file', { path });
+    if (systemCode(error) !== 'EEXIST') throw fromSystemError(error, 'open file', { path });
+    await fs.access(path, constants.R_OK | constants.W_OK).catch((reason: unknown) => {
+      throw fromSystemError(reason, 'open file', { path });
+    });
   }
 }
 

@@ -5,6 +5,11 @@
  * same revision one wins, in whichever process; nothing asynchronous is started inside one. Revisions come
  * from one counter for all records. Folder 0700, files 0600.
  *
+ * Opening, changing and closing take turns (io/turns.ts), because the locks of lmdb-js don't keep them apart. Who
+ * opens sets "the last transaction" in the lock file to what he read a moment before, so a change that was
+ * committed in between is undone, and pages are used twice (LMDB's ITS#9496); and who closes last destroys the
+ * mutexes, even if somebody is opening. Reading takes no turn.
+ *
  * Durable against killed processes at every instant. Not every change is flushed, which is what makes it
  * fast: if the system itself stops while the store is in use, it begins anew (io/unsynced-mark.ts), tokens
  * of before are refused, and nothing of what may be half on the disk is looked at. Where starts of the system
@@ -13,29 +18,16 @@
  * For local file systems only, as LMDB is.
  */
 import type { Database, RootDatabase } from 'lmdb';
-import { isVhdkitError, systemCode } from '../../base/errors.js';
+import { isVhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
-import type { HeldLock } from '../../io/file-system.js';
-import { takeLock } from '../../io/lock-file.js';
-import {
-  flushFile,
-  makePrivateFile,
-  makePrivateFolder,
-  readStart,
-  tryWriting,
-} from '../../io/private-folder.js';
-import {
-  abandonedMarks,
-  bootId,
-  discardTorn,
-  folderState,
-  makeMark,
-  removeMark,
-} from '../../io/unsynced-mark.js';
+import { flushFile, tryWriting } from '../../io/private-folder.js';
+import { openTurns, type Turns } from '../../io/turns.js';
+import { abandonedMarks, bootId, makeMark, removeMark } from '../../io/unsynced-mark.js';
 import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
+import { translate } from './lmdb-errors.js';
 import { LmdbFiles } from './lmdb-files.js';
+import { DATA, prepareFolder } from './lmdb-folder.js';
 import { LmdbIndex } from './lmdb-index.js';
-import { assertWhole, MAX_PAGE_BYTES } from './lmdb-layout.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
 import { storeError } from './store-errors.js';
 import {
@@ -49,8 +41,8 @@ import {
   type WalkOptions,
 } from './token-store.js';
 
-const DATA = 'data.mdb';
-const LOCKS = 'lock.mdb';
+/** Who opens, changes or closes takes turns by this file. */
+const TURNS = 'turns.lock';
 const FORMAT = 'vhdkit token store';
 const VERSION = 1;
 const KEY_BYTES = 32;
@@ -92,88 +84,69 @@ export async function openLmdbStore(folder: string, options: LmdbStoreOptions = 
   });
   const boot = 'boot' in options ? options.boot : bootId();
   await prepareFolder(folder, boot);
-  let root: RootDatabase<Buffer, string> | undefined;
+  let turns: Turns | undefined;
+  let store: LmdbTokenStore | undefined;
   try {
-    root = lmdb.open<Buffer, string>({
-      path: folder,
-      noSubdir: false,
-      mapSize: MAP_BYTES,
-      maxDbs: 8,
-      encoding: 'binary',
-      cache: false,
-      overlappingSync: false,
-      noSync: boot !== undefined,
-    });
-    const store = new LmdbTokenStore(folder, root, boot, options.maxRecords ?? MAX_RECORDS);
+    turns = openTurns(`${folder}/${TURNS}`);
+    const setting = { folder, boot, turns, maxRecords: options.maxRecords ?? MAX_RECORDS };
+    store = await turns.take(() => openInTurn(lmdb, setting));
     await store.begin(options.random ?? systemRandom);
     return store;
   } catch (error) {
-    await root?.close().catch(() => undefined);
+    if (store) await store.close().catch(() => undefined);
+    else turns?.close();
     throw translate(error, folder);
   }
 }
 
-/** Makes folder and files as private as they have to be, and looks whether what is there can be trusted. */
-async function prepareFolder(folder: string, boot: string | undefined): Promise<void> {
+type Root = RootDatabase<Buffer, string>;
+
+function openInTurn(lmdb: typeof import('lmdb'), setting: Setting): LmdbTokenStore {
+  const { folder, boot } = setting;
+  const root = lmdb.open<Buffer, string>({
+    path: folder,
+    noSubdir: false,
+    mapSize: MAP_BYTES,
+    maxDbs: 8,
+    encoding: 'binary',
+    cache: false,
+    overlappingSync: false,
+    noSync: boot !== undefined,
+  });
   try {
-    await makePrivateFolder(folder);
-    const found = await readStart(`${folder}/${DATA}`, 2 * MAX_PAGE_BYTES);
-    // With room for its pages an existing store can be used, and tokens revoked, on a full file system.
-    await tryWriting(folder).catch((error: unknown) => {
-      if (!(isVhdkitError(error) && error.code === 'NO_SPACE' && found && found.size > 0)) throw error;
-    });
-    if (boot && (await folderState(folder, boot)) === 'torn') await beginAnew(folder, boot);
-    else if (found && found.size > 0) assertWhole(folder, DATA, found.start, found.size);
-    await makePrivateFile(`${folder}/${DATA}`);
-    await makePrivateFile(`${folder}/${LOCKS}`);
+    return new LmdbTokenStore(root, setting);
   } catch (error) {
-    throw translate(error, folder);
+    void root.close().catch(() => undefined);
+    throw error;
   }
 }
 
-/** After the system stopped while the store was in use. One process does it, the others find it done. */
-async function beginAnew(folder: string, boot: string): Promise<void> {
-  const lock = await recoveryLock(folder);
-  try {
-    if ((await folderState(folder, boot)) === 'torn') await discardTorn(folder, [DATA, LOCKS]);
-  } finally {
-    await lock.release();
-  }
-}
-
-/** Others that begin anew need a moment only. */
-async function recoveryLock(folder: string): Promise<HeldLock> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await takeLock(`${folder}/recover.lock`, folder);
-    } catch (error) {
-      if (!(isVhdkitError(error) && error.code === 'IN_USE') || attempt === 50) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
+interface Setting {
+  folder: string;
+  boot: string | undefined;
+  turns: Turns;
+  maxRecords: number;
 }
 
 class LmdbTokenStore implements TokenStore {
   readonly #folder: string;
-  readonly #root: RootDatabase<Buffer, string>;
+  readonly #root: Root;
   readonly #tokens: Database<Buffer, string>;
   readonly #index: LmdbIndex;
   readonly #files: LmdbFiles;
   readonly #boot: string | undefined;
+  readonly #turns: Turns;
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
   #key: Uint8Array = new Uint8Array(0);
   #closed = false;
 
-  constructor(
-    folder: string,
-    root: RootDatabase<Buffer, string>,
-    boot: string | undefined,
-    maxRecords: number,
-  ) {
+  /** In a turn. */
+  constructor(root: Root, { folder, boot, turns, maxRecords }: Setting) {
     this.#folder = folder;
     this.#root = root;
     this.#boot = boot;
+    this.#turns = turns;
     this.#maxRecords = maxRecords;
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
     this.#index = new LmdbIndex(folder, root);
@@ -318,7 +291,7 @@ class LmdbTokenStore implements TokenStore {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      await this.#root.close();
+      await this.#turns.take(() => this.#root.close());
       if (!this.#mark) return;
       // What others left unflushed goes along: it is the same file.
       const abandoned = await abandonedMarks(this.#folder);
@@ -326,6 +299,8 @@ class LmdbTokenStore implements TokenStore {
       for (const mark of [await this.#mark, ...abandoned]) await removeMark(mark);
     } catch (error) {
       throw translate(error, this.#folder);
+    } finally {
+      this.#turns.close();
     }
   }
 
@@ -442,7 +417,7 @@ class LmdbTokenStore implements TokenStore {
         await this.#marked(this.#boot);
         this.#assertOpen();
       }
-      return this.#root.transactionSync(work);
+      return await this.#turns.take(() => this.#root.transactionSync(work));
     } catch (error) {
       const failure = translate(error, this.#folder);
       // LMDB calls it an I/O error when the system wrote a part of what did not fit.
@@ -468,29 +443,4 @@ class LmdbTokenStore implements TokenStore {
   #assertOpen(): void {
     if (this.#closed) throw storeError('closed', this.#folder, 'it was closed');
   }
-}
-
-/** System codes of LMDB's own errors, as Node does not know them. */
-const LMDB_FAILURES: readonly [RegExp, Parameters<typeof storeError>[0], string][] = [
-  [/MDB_MAP_FULL|No space left|ENOSPC|quota/i, 'full', 'there is no room for more'],
-  [/Permission denied|Read-only file system/i, 'read-only', 'it may not be written to'],
-  [/MDB_VERSION_MISMATCH/, 'newer-version', "its format is not this LMDB's"],
-  [/MDB_(INVALID|CORRUPTED|PAGE_NOTFOUND|PANIC|BAD_)/, 'damaged', 'its data file is damaged'],
-];
-
-function translate(error: unknown, folder: string): unknown {
-  if (isVhdkitError(error)) {
-    if (error.context.reason !== undefined) return error;
-    if (error.code === 'PERMISSION_DENIED')
-      return storeError('read-only', folder, 'it may not be written to', error);
-    if (error.code === 'NO_SPACE') return storeError('full', folder, 'there is no room for more', error);
-    if (error.code === 'ALREADY_EXISTS' || error.code === 'NOT_FOUND')
-      return storeError('not-a-store', folder, 'something in its path is no folder', error);
-    return error;
-  }
-  if (error instanceof RangeError) return error;
-  const text = error instanceof Error ? `${systemCode(error) ?? ''} ${error.message}` : String(error);
-  for (const [pattern, reason, detail] of LMDB_FAILURES)
-    if (pattern.test(text)) return storeError(reason, folder, detail, error);
-  return storeError('failed', folder, text.trim(), error);
 }

@@ -1,8 +1,9 @@
 /** The LMDB token store under several processes at once, some of them killed in the middle. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { nativeCalls } from '../../../../src/native/native.js';
 import { openLmdbStore } from '../../../../src/offload/store/lmdb-store.js';
 import { sampleRecord } from '../../../conformance/token-store.suite.js';
 import { PROJECT_ROOT } from '../../../support/run.js';
@@ -21,6 +22,13 @@ function work(store: string, folder: string, name: string, rounds: number): Work
   const args = ['--import', 'tsx', CHILD, store, log, name, String(rounds)];
   const child = spawn(process.execPath, args, { cwd: PROJECT_ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
   return { child, log, ended: new Promise((resolve) => child.once('exit', resolve)) };
+}
+
+/** Starts a process that has the turn of a file for a while; resolves when it has it. */
+async function holdTurn(file: string): Promise<void> {
+  const script = 'exec 9<>"$0"; flock 9; echo in; sleep 0.25';
+  const child = spawn('sh', ['-c', script, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await new Promise((resolve) => child.stdout.once('data', resolve));
 }
 
 /** What a worker was told, whole lines only. */
@@ -73,6 +81,51 @@ describe('processes that share an LMDB token store', () => {
     expect(readdirSync(location).filter((name) => name.startsWith('unsynced'))).toEqual([]);
   });
 
+  it('lose no update to those that only open it and close it again', async () => {
+    const folder = testFolder('lmdb-opened');
+    const location = path.join(folder, 'store');
+    const store = await openLmdbStore(location);
+    await store.put(sampleRecord('shared', 0));
+    await store.close();
+    const workers = ['a', 'b'].map((name) => work(location, folder, name, 600));
+    const ended = Promise.all(workers.map((worker) => worker.ended));
+    let working = true;
+    void ended.finally(() => {
+      working = false;
+    });
+    while (working) await (await openLmdbStore(location)).close();
+    expect(await ended).toEqual([0, 0]);
+    const revisions = workers.flatMap((worker) => told(worker).revisions);
+    expect(new Set(revisions).size).toBe(revisions.length);
+    const after = await openLmdbStore(location);
+    onTestFinished(() => after.close());
+    expect((await after.get('shared'))?.record.lastUsed).toBe(1200);
+  });
+
+  it.skipIf(!nativeCalls())(
+    'wait for each other when they open, change and close, not when they read',
+    async () => {
+      const folder = testFolder('lmdb-turns');
+      const store = await openLmdbStore(folder);
+      await store.put(sampleRecord('a'));
+      const took: [string, number][] = [];
+      const timed = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+        await holdTurn(path.join(folder, 'turns.lock'));
+        const began = performance.now();
+        const result = await work();
+        took.push([what, performance.now() - began]);
+        return result;
+      };
+      expect(await timed('read', () => store.get('a'))).toBeDefined();
+      await timed('change', () => store.put(sampleRecord('b')));
+      const other = await timed('open', () => openLmdbStore(folder));
+      await timed('close', () => other.close());
+      await store.close();
+      const waited = took.filter(([, time]) => time > 150).map(([what]) => what);
+      expect(waited).toEqual(['change', 'open', 'close']);
+    },
+  );
+
   it('agree on the key when they are the first at the same time', async () => {
     const folder = testFolder('lmdb-first');
     const location = path.join(folder, 'store');
@@ -81,5 +134,18 @@ describe('processes that share an LMDB token store', () => {
     const keys = workers.map((worker) => told(worker).key);
     expect(keys[0]).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(keys).size).toBe(1);
+  });
+
+  it.skipIf(!existsSync('/proc/locks'))('know of each other when one of them has it open twice', async () => {
+    const folder = testFolder('lmdb-twice');
+    const stores = [await openLmdbStore(folder), await openLmdbStore(folder)];
+    onTestFinished(async () => {
+      for (const store of stores) await store.close();
+    });
+    // By this lock the next process learns that it is not the first, who makes the lock file anew.
+    const { ino } = statSync(path.join(folder, 'lock.mdb'));
+    const locks = readFileSync('/proc/locks', 'latin1').split('\n');
+    const mine = locks.filter((line) => line.includes(` ${process.pid} `) && line.includes(`:${ino} 0 0`));
+    expect(mine).toEqual([expect.stringMatching(/POSIX +ADVISORY +READ/)]);
   });
 });
