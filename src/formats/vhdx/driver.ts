@@ -1,10 +1,8 @@
 /**
- * The VHDX driver: what the registry knows of this format.
+ * The VHDX driver: what the registry knows of this format. Reading is what every command does; making,
+ * editing and repairing load their code when they are asked for.
  */
 import type { FormatDriver } from '../disk-image.js';
-import { createVhdx, resumeVhdx } from './create.js';
-import { editVhdx } from './edit.js';
-import { repairVhdx } from './repair.js';
 import { VhdxImage } from './vhdx-image.js';
 
 export { isVhdx } from './layout.js';
@@ -12,8 +10,8 @@ export { isVhdx } from './layout.js';
 export const vhdxDriver: FormatDriver = {
   format: 'vhdx',
   open: (file) => VhdxImage.open(file),
-  edit: editVhdx,
-  create: (file, options) => createVhdx(file, options),
-  resume: (file, options) => resumeVhdx(file, options),
-  repair: repairVhdx,
+  edit: async (file, access) => (await import('./edit.js')).editVhdx(file, access),
+  create: async (file, options) => (await import('./create.js')).createVhdx(file, options),
+  resume: async (file, options) => (await import('./create.js')).resumeVhdx(file, options),
+  repair: async (file, access) => (await import('./repair.js')).repairVhdx(file, access),
 };
