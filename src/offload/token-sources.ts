@@ -11,6 +11,19 @@ import type { RandomAccessFile } from '../io/random-access-file.js';
 import type { TokenRecord } from './store/token-store.js';
 import { invalid, sourceChanged } from './token-refusal.js';
 
+/**
+ * Kept data gets and loses names while it is read, as tokens that share it begin and end. That changes its `ctime`,
+ * and nothing that a reader has to know of.
+ */
+function withoutNames(file: RandomAccessFile): RandomAccessFile {
+  const fingerprint = file.fingerprint.bind(file);
+  file.fingerprint = () => {
+    const print = fingerprint();
+    return print && { ...print, ctime: print.mtime };
+  };
+  return file;
+}
+
 export class TokenSources {
   readonly #openFile: (path: string) => Promise<RandomAccessFile>;
   readonly #open = new Map<string, Promise<RandomAccessFile>>();
@@ -31,6 +44,7 @@ export class TokenSources {
     let file = this.#open.get(path);
     if (!file) {
       file = this.#openFile(path);
+      if (record.keptPath !== undefined) file = file.then(withoutNames);
       this.#open.set(path, file);
     }
     try {
