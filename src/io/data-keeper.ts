@@ -6,8 +6,10 @@
  * may read the original may read the clone, and nobody else; nobody may write it. What several need is one
  * file with several names: storage is free again when the last name is removed.
  */
+import { fchmod, fchown, fstat } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { fromSystemError, systemCode, VhdkitError } from '../base/errors.js';
 import { errnoError, nativeCalls } from '../native/native.js';
 import { NodeFile } from './node-file.js';
@@ -73,40 +75,41 @@ async function openNew(path: string): Promise<number> {
 /** The system's answers that mean "not here", as opposed to "it failed". */
 const NOT_HERE = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
-async function clone(file: RandomAccessFile, copy: NodeFile): Promise<void> {
+/** Answers the original's descriptor. */
+async function clone(file: RandomAccessFile, copy: NodeFile): Promise<number> {
   const native = nativeCalls();
   if (!native) throw cannotKeep(file, 'there are no native calls');
   if (file.kind !== 'file' || file.fd === undefined) throw cannotKeep(file, 'it is not a regular file');
   const size = file.size();
-  if (size === 0) return;
-  const errno = await native.cloneRange(file.fd, 0, size, copy.fd, 0);
-  if (errno === 0) return;
+  const errno = size === 0 ? 0 : await native.cloneRange(file.fd, 0, size, copy.fd, 0);
+  if (errno === 0) return file.fd;
   const cause = errnoError(errno, 'FICLONERANGE');
   if (NOT_HERE.has(systemCode(cause) ?? ''))
     throw cannotKeep(file, 'its storage does not share extents', cause);
   throw fromSystemError(cause, `keep the data of ${file.path}`, { path: file.path });
 }
 
-/** Gives the clone the original's readers. Only root gives files away; others keep theirs to themselves. */
-async function takeReaders(original: RandomAccessFile, path: string): Promise<void> {
-  const stat = await fs.stat(original.path);
-  const own = await fs.stat(path);
+/**
+ * Gives the clone the original's readers. Only root gives files away; others keep theirs to themselves. By
+ * descriptors: whoever may write to the folder could put something else under the names.
+ */
+async function takeReaders(original: number, copy: number): Promise<void> {
+  const [stat, own] = [await promisify(fstat)(original), await promisify(fstat)(copy)];
   const same = own.uid === stat.uid && own.gid === stat.gid;
   const given =
     same ||
-    (await fs.chown(path, stat.uid, stat.gid).then(
+    (await promisify(fchown)(copy, stat.uid, stat.gid).then(
       () => true,
       () => false,
     ));
-  await fs.chmod(path, given ? stat.mode & 0o444 : 0o400);
+  await promisify(fchmod)(copy, given ? stat.mode & 0o444 : 0o400);
 }
 
 async function keep(file: RandomAccessFile, path: string): Promise<KeptFile> {
   const fd = await guarded('keep data in', path, () => openNew(path));
   const copy = new NodeFile(path, fd, 'file', true);
   try {
-    await clone(file, copy);
-    await takeReaders(file, path);
+    await takeReaders(await clone(file, copy), copy.fd);
     await copy.flush();
     const fingerprint = copy.fingerprint();
     if (!fingerprint) throw cannotKeep(file, 'it has no identity');
