@@ -14,10 +14,11 @@ import {
   VhdkitError,
 } from '../base/errors.js';
 import { type ChainExtent, walkExtents } from '../block/extent.js';
-import { type Chain, openChain } from '../formats/chain.js';
+import type { Chain } from '../formats/chain.js';
 import type { FormatId } from '../formats/disk-image.js';
 import { readDisk } from '../formats/image-reader.js';
 import type { Host, ProgressSink } from './host.js';
+import { openWholeChain } from './whole-chain.js';
 
 const CHUNK = 1024 * 1024;
 
@@ -170,7 +171,7 @@ async function firstDifference(a: Chain, b: Chain, options: CompareOptions): Pro
 /** @throws CompareError with the stage that failed; CANCELLED */
 export async function compare(host: Host, options: CompareOptions): Promise<CompareResult> {
   const open = (path: string, format: FormatId | undefined): Promise<Chain> =>
-    inStage('open', () => openChain(host.fileSystem, path, format ? { format } : {}));
+    inStage('open', () => openWholeChain(host, path, format ? { format } : {}));
   const a = await open(options.a, options.formatA);
   try {
     const b = await open(options.b, options.formatB);

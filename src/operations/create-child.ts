@@ -5,7 +5,7 @@
  * seen to write, and that did not change while the child was made. The parent is read and nothing else.
  */
 import { VhdkitError } from '../base/errors.js';
-import { type Chain, MAX_CHAIN_DEPTH, openChain } from '../formats/chain.js';
+import { type Chain, MAX_CHAIN_DEPTH } from '../formats/chain.js';
 import type { DiskImage, FormatId } from '../formats/disk-image.js';
 import type { Finding } from '../formats/finding.js';
 import { createImage, formatByExtension } from '../formats/registry.js';
@@ -14,6 +14,7 @@ import type { CreateOptions, CreateResult } from './create.js';
 import type { Host } from './host.js';
 import { parentLinkTo } from './parent-link.js';
 import { openTarget } from './target.js';
+import { openWholeChain } from './whole-chain.js';
 
 const OPERATION = 'create differencing image';
 
@@ -184,7 +185,7 @@ export async function createChild(host: Host, options: CreateOptions): Promise<C
   if (parent === undefined) {
     throw refuse('A differencing image needs a parent', 'Name it: --parent FILE.', path);
   }
-  const chain = await openChain(host.fileSystem, parent, { maxDepth: MAX_CHAIN_DEPTH - 1 });
+  const chain = await openWholeChain(host, parent, { maxDepth: MAX_CHAIN_DEPTH - 1 });
   try {
     await assertQuiet(host, parent);
     return await build(host, options, chain);

@@ -8,10 +8,11 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { roundUp } from '../base/bytes.js';
-import { type Chain, openChain } from '../formats/chain.js';
+import type { Chain } from '../formats/chain.js';
 import type { FormatId } from '../formats/disk-image.js';
 import { type Content, contentOf } from './content-stream.js';
 import type { Host, ProgressSink } from './host.js';
+import { openWholeChain } from './whole-chain.js';
 
 /** Disks are made of sectors of this size, or of a multiple of it. */
 const SECTOR_BYTES = 512;
@@ -35,11 +36,7 @@ export interface HashResult {
 
 /** @throws NOT_FOUND, FORMAT_UNKNOWN, IMAGE_CORRUPT, PARENT_MISSING, PARENT_MISMATCH, IO_FAILED, CANCELLED */
 export async function hash(host: Host, options: HashOptions): Promise<HashResult> {
-  const chain = await openChain(
-    host.fileSystem,
-    options.path,
-    options.format ? { format: options.format } : {},
-  );
+  const chain = await openWholeChain(host, options.path, options.format ? { format: options.format } : {});
   try {
     const sha256 = await hashChain(chain, options);
     const virtualSize = roundUp(chain.virtualSize, SECTOR_BYTES);

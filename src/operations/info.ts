@@ -9,7 +9,7 @@ import type { Finding } from '../formats/finding.js';
 import type { Host } from './host.js';
 import { type Fragmentation, fragmentation } from './layout-facts.js';
 import { linkInfo, type ParentInfo } from './link-info.js';
-import { snapshotCount } from './snapshot/present.js';
+import { snapshotsBeside } from './snapshot/present.js';
 
 export type { LinkStatus } from '../formats/chain.js';
 export type { LinkVerdict, ParentInfo } from './link-info.js';
@@ -42,6 +42,10 @@ export interface ImageInfo {
   warnings: readonly Finding[];
   /** How many snapshots it has; absent without. */
   snapshots?: number;
+  /** Of these, how many are of no use any more; absent without. */
+  brokenSnapshots?: number;
+  /** Name of the snapshot that it is half-way back to: what it holds is neither the one nor the other. */
+  restoring?: string;
   parent?: ParentInfo;
 }
 
@@ -92,8 +96,17 @@ export async function info(host: Host, options: InfoOptions): Promise<InfoResult
       infos.push(described);
     }
     const top = infos[0] as ImageInfo;
-    const snapshots = top.format === 'raw' ? await snapshotCount(host, path) : undefined;
-    if (snapshots !== undefined) top.snapshots = snapshots;
+    const [first] = walk.images;
+    const found = first?.format === 'raw' ? await snapshotsBeside(host, first.file) : undefined;
+    if (found) {
+      const { snapshots, broken, restoring } = found;
+      Object.assign(
+        top,
+        { snapshots },
+        broken > 0 && { brokenSnapshots: broken },
+        restoring && { restoring },
+      );
+    }
     return chain ? { ...top, chain: infos } : top;
   } finally {
     await closeImages(walk.images);

@@ -2,10 +2,10 @@
  * `read`: a range of a disk as bytes, through the chain.
  */
 import { throwIfAborted } from '../base/errors.js';
-import { openChain } from '../formats/chain.js';
 import type { FormatId } from '../formats/disk-image.js';
 import { assertInsideDisk, readDisk } from '../formats/image-reader.js';
 import type { Host } from './host.js';
+import { openWholeChain } from './whole-chain.js';
 
 const CHUNK = 1024 * 1024;
 
@@ -30,7 +30,7 @@ export interface DiskReader {
 
 /** @throws OUT_OF_RANGE, NOT_FOUND, FORMAT_UNKNOWN, IMAGE_CORRUPT, PARENT_MISSING, PARENT_MISMATCH, IO_FAILED */
 export async function openRead(host: Host, options: ReadOptions): Promise<DiskReader> {
-  const chain = await openChain(host.fileSystem, options.path, {
+  const chain = await openWholeChain(host, options.path, {
     ...(options.format ? { format: options.format } : {}),
     withoutParent: options.withoutParent ?? false,
   });

@@ -26,6 +26,13 @@ function logText(log: ImageInfo['log'], style: Style): string | undefined {
   return log === 'dirty' ? style.yellow('dirty: has to be replayed before the image is written') : log;
 }
 
+function snapshotsText({ snapshots, brokenSnapshots }: ImageInfo): string | undefined {
+  if (snapshots === undefined) return undefined;
+  return brokenSnapshots === undefined
+    ? String(snapshots)
+    : `${snapshots}, ${brokenSnapshots} of them broken`;
+}
+
 function imageLines(image: ImageInfo, style: Style): string[] {
   const { blockSize, payloadAlignment, id, linkId, creator } = image;
   const fields: Field[] = [
@@ -41,7 +48,8 @@ function imageLines(image: ImageInfo, style: Style): string[] {
     ['payload alignment', payloadAlignment === null ? undefined : sizeText(payloadAlignment)],
     ['fragmentation', fragmentationText(image.fragmentation)],
     ['log', logText(image.log, style)],
-    ['snapshots', image.snapshots === undefined ? undefined : String(image.snapshots)],
+    ['snapshots', snapshotsText(image)],
+    ['half-way back', image.restoring && `to ${printable(image.restoring)}: restore it again to finish`],
     ...parentFields(image, style),
   ];
   const warnings = findingLines(image.warnings, style).map((line) => `  ${line}`);

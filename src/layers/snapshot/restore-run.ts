@@ -11,7 +11,7 @@
  * offload; putting one back twice is harmless as long as it is not settled.
  */
 import { throwIfAborted } from '../../base/errors.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
 import { runLimited } from '../../offload/run-limited.js';
 import type { Catalogue, Epoch, Geometry, SnapshotLayer } from './catalogue.js';
@@ -73,6 +73,31 @@ export class RestoreRun {
       for (let chunk = start; chunk <= Math.min(last, start + BATCH - 1); chunk += 1) chunks.push(chunk);
       await this.#settle(chunks);
     }
+  }
+
+  /** Runs of whether the disk, as it is to be, was changed since a snapshot. */
+  async changes(
+    layers: readonly SnapshotLayer[],
+    since: SnapshotLayer,
+    { offset, length }: ByteRange,
+  ): Promise<{ length: number; changed: boolean }[]> {
+    const { geometry, reader } = this.#parts;
+    const { chunkSize } = geometry;
+    const runs: { length: number; changed: boolean }[] = [];
+    for (let at = offset; at < offset + length; ) {
+      const chunk = Math.floor(at / chunkSize);
+      const next = Math.min(offset + length, (chunk + 1) * chunkSize);
+      // Looked at first: when a chunk is settled, the snapshots that it is a change for have it.
+      const isSettled = this.isSettled(chunk);
+      const kept = await reader.find(layers, since, chunk);
+      const shown = isSettled ? undefined : await reader.find(layers, this.source, chunk);
+      const changed = kept?.file !== shown?.file || kept?.fileOffset !== shown?.fileOffset;
+      const last = runs.at(-1);
+      if (last?.changed === changed) last.length += next - at;
+      else runs.push({ length: next - at, changed });
+      at = next;
+    }
+    return runs;
   }
 
   /** Reads the disk as it is to be. */

@@ -166,6 +166,11 @@ export class SnapshotSet {
     offset: number,
     length: number,
   ): Promise<{ length: number; changed: boolean }[]> {
+    const { restoring, catalogue } = this.volume;
+    if (restoring) {
+      const layer = this.#intactLayer(name);
+      return catalogue.reading((layers) => restoring.changes(layers, layer, { offset, length }));
+    }
     const runs = await this.locate(name, offset, length);
     return runs.map((run) => ({ length: run.length, changed: run.place !== undefined }));
   }

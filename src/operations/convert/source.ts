@@ -7,7 +7,7 @@
 import { dirname } from 'node:path';
 import { formatSize } from '../../base/bytes.js';
 import { isVhdkitError, VhdkitError } from '../../base/errors.js';
-import { Chain, openChain } from '../../formats/chain.js';
+import { Chain } from '../../formats/chain.js';
 import type { FormatId } from '../../formats/disk-image.js';
 import { openImage } from '../../formats/registry.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
@@ -15,6 +15,7 @@ import { snapshotFileSystem } from '../../io/snapshot-file-system.js';
 import { createSpool, temporaryFolder } from '../../io/stream-spool.js';
 import type { Host } from '../host.js';
 import { openTarget } from '../target.js';
+import { openWholeChain } from '../whole-chain.js';
 import { fill, INPUT_NAME, plainTarget } from './stream-fill.js';
 import type { ConvertOptions } from './types.js';
 
@@ -25,7 +26,7 @@ export async function openSource(host: Host, options: ConvertOptions): Promise<C
   if (!input) {
     const { fileSystem } = host;
     const files = options.snapshotSource ? snapshotFileSystem(fileSystem) : fileSystem;
-    return openChain(files, options.source, from ? { format: from } : {});
+    return openWholeChain(host, options.source, from ? { format: from } : {}, files);
   }
   await assertTargetPossible(host, options);
   const folder = await spoolFolder(host, options);

@@ -2,16 +2,16 @@
  * Merging into a new image: a conversion of the whole chain, which stays as it is.
  */
 import { VhdkitError } from '../../base/errors.js';
-import { openChain } from '../../formats/chain.js';
 import type { FormatId } from '../../formats/disk-image.js';
 import { formatByExtension } from '../../formats/registry.js';
 import { convert } from '../convert.js';
 import type { Host } from '../host.js';
+import { openWholeChain } from '../whole-chain.js';
 import { assertHasParent } from './plan.js';
 import type { MergeOptions, MergeResult } from './types.js';
 
 async function chainOf(host: Host, child: string): Promise<{ format: FormatId; merged: string[] }> {
-  const chain = await openChain(host.fileSystem, child);
+  const chain = await openWholeChain(host, child);
   try {
     assertHasParent(chain);
     return { format: chain.top.format, merged: chain.images.map((image) => image.file.path) };

@@ -6,13 +6,13 @@
  */
 import { dirname } from 'node:path';
 import type { BlockDevice } from '../../block/block-device.js';
-import { openChain } from '../../formats/chain.js';
 import type { FormatId, ImageType } from '../../formats/disk-image.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { type ComposeOptions, readingDevice, writingDevice } from '../../layers/compose.js';
 import { assertNoChildren, findChildren } from '../children.js';
 import { assertNotHeld, openEditableChain } from '../editable-chain.js';
 import type { Host } from '../host.js';
+import { openWholeChain } from '../whole-chain.js';
 
 export interface OpenDiskOptions extends ComposeOptions {
   format?: FormatId;
@@ -37,7 +37,7 @@ export interface OpenedDisk {
 
 async function openForReading(host: Host, path: string, options: OpenDiskOptions): Promise<OpenedDisk> {
   const { format } = options;
-  const chain = await openChain(host.fileSystem, path, format ? { format } : {});
+  const chain = await openWholeChain(host, path, format ? { format } : {});
   try {
     await assertNotHeld(host.fileSystem, chain.images);
   } catch (error) {

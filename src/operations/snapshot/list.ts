@@ -2,12 +2,13 @@
  * `snapshot list`: what is recorded of an image's snapshots, and whether they are of use. Looks, changes nothing.
  */
 import { openImage } from '../../formats/registry.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { stateOf } from '../../layers/snapshots.js';
 import type { Host } from '../host.js';
 import { findStore, folderOf } from './access.js';
 import { factsOf } from './facts.js';
 import type { SnapshotChoice } from './open-set.js';
-import type { SnapshotListResult } from './types.js';
+import type { SnapshotListResult, SnapshotSummary } from './types.js';
 import { findVolume } from './volume.js';
 
 /** @throws NOT_FOUND, SNAPSHOT_RECORD_INVALID, INVALID_ARGUMENT, PERMISSION_DENIED, IO_FAILED */
@@ -35,9 +36,21 @@ export async function listSnapshots(host: Host, options: SnapshotChoice): Promis
   }
 }
 
-/** How many snapshots an image has that are of use; undefined where it has none at all, or none can be told. */
-export async function countSnapshots(host: Host, path: string): Promise<number | undefined> {
-  const store = await findStore(host, path).catch(() => undefined);
-  const { length } = store?.record.snapshots ?? [];
-  return length === 0 ? undefined : length;
+/** What is recorded of an image's snapshots, in short; undefined where it has none at all, or none can be told. */
+export async function summarizeSnapshots(
+  host: Host,
+  file: RandomAccessFile,
+): Promise<SnapshotSummary | undefined> {
+  const store = await findStore(host, file.path).catch(() => undefined);
+  const { snapshots, restoring } = store?.record ?? { snapshots: [] };
+  if (!store || snapshots.length === 0) return undefined;
+  const inUse = (await host.fileSystem.holder(file.path)) !== undefined;
+  const isLost = !inUse && stateOf(store, file) === 'changed';
+  const broken = isLost ? snapshots : snapshots.filter(({ state }) => state === 'broken');
+  const target = restoring === undefined ? undefined : store.entry(restoring)?.name;
+  return {
+    snapshots: snapshots.length,
+    broken: broken.length,
+    ...(target === undefined ? {} : { restoring: target }),
+  };
 }

@@ -4,8 +4,10 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { EditableImage } from '../../formats/editable-image.js';
+import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { snapshotFolder, volumeRecord } from '../../layers/snapshot-folder.js';
 import type { Host } from '../host.js';
+import type { SnapshotSummary } from './types.js';
 
 async function mayHaveSnapshots({ fileSystem }: Host, image: string): Promise<boolean> {
   if ((await fileSystem.kind(image)) !== 'file') return false;
@@ -13,11 +15,14 @@ async function mayHaveSnapshots({ fileSystem }: Host, image: string): Promise<bo
   return (await fileSystem.kind(snapshotFolder(real))) !== 'absent';
 }
 
-/** How many snapshots an image has; undefined where it has none, or none can be told. */
-export async function snapshotCount(host: Host, path: string): Promise<number | undefined> {
-  if (!(await mayHaveSnapshots(host, path))) return undefined;
-  const { countSnapshots } = await import('./list.js');
-  return countSnapshots(host, path);
+/** What is recorded of an image's snapshots; undefined where it has none, or none can be told. */
+export async function snapshotsBeside(
+  host: Host,
+  file: RandomAccessFile,
+): Promise<SnapshotSummary | undefined> {
+  if (!(await mayHaveSnapshots(host, file.path))) return undefined;
+  const { summarizeSnapshots } = await import('./list.js');
+  return summarizeSnapshots(host, file);
 }
 
 /**

@@ -17,6 +17,15 @@ export interface SnapshotFacts {
   allocatedBytes: number | null;
 }
 
+/** What looks at an image besides its snapshots tells of them. */
+export interface SnapshotSummary {
+  snapshots: number;
+  /** Of these, how many are of no use any more. */
+  broken: number;
+  /** Name of the snapshot that the image is half-way back to. */
+  restoring?: string;
+}
+
 export interface SnapshotListResult {
   path: string;
   folder: string;

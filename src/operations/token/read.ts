@@ -19,6 +19,7 @@ import { inspectToken, ZERO_TOKEN } from '../../offload/token-codec.js';
 import type { TokenManager } from '../../offload/token-manager.js';
 import { assertNotHeld } from '../editable-chain.js';
 import type { Host, ProgressSink } from '../host.js';
+import { openWholeChain } from '../whole-chain.js';
 import {
   assertHashBlock,
   type BoundData,
@@ -99,7 +100,7 @@ export async function readToken(host: Host, options: TokenReadOptions): Promise<
   assertHashBlock(options);
   await assertNoTokenFile(host, output, force);
   const before = await fingerprints(host, options);
-  const chain = await openChain(host.fileSystem, path, formatOf(options));
+  const chain = await openWholeChain(host, path, formatOf(options));
   try {
     await assertNotHeld(host.fileSystem, chain.images);
     const range = rangeOf(chain, options);

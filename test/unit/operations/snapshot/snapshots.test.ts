@@ -6,9 +6,13 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { VhdkitError } from '../../../../src/base/errors.js';
 import { createWriteOnce } from '../../../../src/layers/write-once/open.js';
+import { compare } from '../../../../src/operations/compare.js';
+import { convert } from '../../../../src/operations/convert.js';
 import { openForEditing } from '../../../../src/operations/editing.js';
+import { hash } from '../../../../src/operations/hash.js';
 import { systemHost } from '../../../../src/operations/host.js';
 import { info } from '../../../../src/operations/info.js';
+import { openRead } from '../../../../src/operations/read.js';
 import { createSnapshot } from '../../../../src/operations/snapshot/create.js';
 import { deleteSnapshots } from '../../../../src/operations/snapshot/delete.js';
 import { exportSnapshot } from '../../../../src/operations/snapshot/export.js';
@@ -81,6 +85,7 @@ describe('snapshots of a raw image', () => {
       image: 'changed',
       snapshots: [{ state: 'broken', reason: 'image-changed' }],
     });
+    expect(await info(host, { path: image })).toMatchObject({ snapshots: 1, brokenSnapshots: 1 });
     const wanted = { code: 'SNAPSHOT_BROKEN', context: { reason: 'image-changed' } };
     await expect(exported(image, 'monday')).rejects.toMatchObject(wanted);
     await expect(restoreSnapshot(host, { path: image, name: 'monday' })).rejects.toMatchObject(wanted);
@@ -103,10 +108,35 @@ describe('snapshots of a raw image', () => {
     const cancelled = restoreSnapshot(host, { ...restore, progress, signal: stopped.signal });
     await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' });
     expect((await listSnapshots(host, { path: image })).restoring).toBe('monday');
+    expect(await info(host, { path: image })).toMatchObject({ snapshots: 1, restoring: 'monday' });
+    const target = path.join(path.dirname(image), 'copy.vhdx');
+    for (const reading of [
+      () => convert(host, { source: image, target }),
+      () => compare(host, { a: image, b: image }),
+      () => openRead(host, { path: image }),
+      () => hash(host, { path: image }),
+    ])
+      await expect(reading()).rejects.toMatchObject({ code: 'IN_USE', context: { snapshot: 'monday' } });
     await restoreSnapshot(host, restore);
     expect(await contentOf(image)).toBe(ORIGINAL);
     const list = await listSnapshots(host, { path: image });
     expect(list).toMatchObject({ image: 'unchanged', restoring: null, snapshots: [{ state: 'intact' }] });
+  });
+
+  it('tell what changed since, amid a restore too', async () => {
+    const image = await newImage();
+    await createSnapshot(host, { path: image, name: 'old', chunkSize: 4096 });
+    await write(image, 0, pattern(SIZE, 2));
+    await createSnapshot(host, { path: image, name: 'new' });
+    const { set, close } = await openSet(host, { path: image });
+    expect(await set.changes('new', 0, SIZE)).toEqual([{ length: SIZE, changed: false }]);
+    const stopped = new AbortController();
+    const options = { signal: stopped.signal, onProgress: () => stopped.abort() };
+    await expect(set.restore('old', options)).rejects.toMatchObject({ code: 'CANCELLED' });
+    // One chunk is not put back yet; the disk shows what it is to be.
+    expect(await set.changes('new', 0, SIZE)).toEqual([{ length: SIZE, changed: true }]);
+    expect(await set.changes('old', MiB, 512)).toEqual([{ length: 512, changed: false }]);
+    await close();
   });
 
   it.each(['a/b', '../x', '', '.hidden', 'a@b', 'a b', '-x', 'x'.repeat(65)])(
