@@ -4,6 +4,7 @@
  */
 import { systemClock } from '../../src/base/clock.js';
 import { VhdkitError } from '../../src/base/errors.js';
+import { GroupCommit } from '../../src/base/group-commit.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { BlockDevice, DeviceExtent } from '../../src/block/block-device.js';
 import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../src/block/write-once-device.js';
@@ -32,11 +33,12 @@ export class FakeWriteOnce implements WriteOnceDevice {
   readonly chunkSize: number;
   readonly primaryId = 'primary';
   readonly file = new MemoryFile();
-  /** Chunks sealed, by calls of `sealAll`. */
+  /** Chunks sealed, by flushes. */
   readonly groups: number[] = [];
   closed = false;
   room: number;
   readonly #written = new Set<number>();
+  readonly #seals = new GroupCommit<FakeChunkWrite>((writes) => this.#seal(writes));
   readonly #delay: Delay;
 
   constructor(label: string, size: number, chunkSize: number, options: FakeWriteOnceOptions = {}) {
@@ -70,7 +72,11 @@ export class FakeWriteOnce implements WriteOnceDevice {
     const write: FakeChunkWrite = {
       chunk,
       place: this.#place(chunk),
-      seal: async () => (await this.sealAll([write]))[0] ?? 'lost',
+      seal: async () => {
+        const isLost = this.#written.has(chunk);
+        await this.#seals.add(write);
+        return isLost ? 'lost' : 'written';
+      },
       abandon: async () => {
         this.room += 1;
       },
@@ -78,16 +84,8 @@ export class FakeWriteOnce implements WriteOnceDevice {
     return write;
   }
 
-  async sealAll(writes: readonly ChunkWrite[]): Promise<('written' | 'lost')[]> {
-    this.#assertOpen();
-    await this.#delay();
-    this.groups.push(writes.length);
-    return writes.map((write) => {
-      const { chunk } = write as FakeChunkWrite;
-      if (this.#written.has(chunk)) return 'lost';
-      this.#written.add(chunk);
-      return 'written';
-    });
+  sealAll(writes: readonly ChunkWrite[]): Promise<('written' | 'lost')[]> {
+    return Promise.all(writes.map((write) => write.seal()));
   }
 
   async *written(): AsyncGenerator<number> {
@@ -103,6 +101,13 @@ export class FakeWriteOnce implements WriteOnceDevice {
 
   async close(): Promise<void> {
     this.closed = true;
+  }
+
+  async #seal(writes: readonly FakeChunkWrite[]): Promise<void> {
+    this.#assertOpen();
+    await this.#delay();
+    this.groups.push(writes.length);
+    for (const { chunk } of writes) this.#written.add(chunk);
   }
 
   #place(chunk: number): ChunkPlace {

@@ -17,7 +17,6 @@ import type { WriteOnceDevice } from '../../block/write-once-device.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { ChunkSet } from './chunk-set.js';
 import { type Flight, Flights } from './flights.js';
-import { SealQueue } from './seal-queue.js';
 
 /** Sizes in bytes. The chunk size is every layer's; it may change while there are none. */
 export interface Geometry {
@@ -42,7 +41,6 @@ export class SnapshotLayer {
   readonly id: string;
   readonly name: string;
   readonly device: WriteOnceDevice;
-  readonly seals: SealQueue;
   readonly policy: FailurePolicy;
   state: LayerState;
   /** While it is being recorded that it is broken. */
@@ -57,7 +55,6 @@ export class SnapshotLayer {
     this.device = device;
     this.policy = policy;
     this.state = state;
-    this.seals = new SealQueue(device);
   }
 }
 

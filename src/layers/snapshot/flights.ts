@@ -12,6 +12,8 @@ export interface Flight {
 }
 
 interface OpenFlight extends Flight {
+  /** Where it stands in the list; −1: landed. */
+  index: number;
   landed: Promise<void> | undefined;
   land: (() => void) | undefined;
 }
@@ -24,21 +26,30 @@ function landing(flight: OpenFlight): Promise<void> {
 }
 
 export class Flights {
-  readonly #open = new Set<OpenFlight>();
+  /** In no order. */
+  readonly #open: OpenFlight[] = [];
 
   get size(): number {
-    return this.#open.size;
+    return this.#open.length;
   }
 
   enter(start: number, end: number): Flight {
-    const flight: OpenFlight = { start, end, landed: undefined, land: undefined };
-    this.#open.add(flight);
+    const flight: OpenFlight = { start, end, index: this.#open.length, landed: undefined, land: undefined };
+    this.#open.push(flight);
     return flight;
   }
 
   leave(flight: Flight): void {
     const open = flight as OpenFlight;
-    if (this.#open.delete(open)) open.land?.();
+    const { index } = open;
+    if (index < 0) return;
+    open.index = -1;
+    const last = this.#open.pop();
+    if (last !== undefined && last !== open) {
+      last.index = index;
+      this.#open[index] = last;
+    }
+    open.land?.();
   }
 
   /** Resolves when those that are under way now and overlap the range have ended; undefined when there are none. */
@@ -54,6 +65,6 @@ export class Flights {
 
   /** Resolves when all that are under way now have ended. */
   async settled(): Promise<void> {
-    await Promise.all([...this.#open].map(landing));
+    await Promise.all(this.#open.map(landing));
   }
 }

@@ -51,9 +51,10 @@ export class Keeper {
 
   /** True when nothing of the range needs to be kept, as far as that is known without asking. */
   isCovered(epoch: Epoch, offset: number, length: number): boolean {
-    if (epoch.active === undefined) return true;
-    const { first, last } = this.chunksOf(offset, length);
-    return epoch.covered.hasAll(first, last);
+    const { chunkSize } = this.#parts.geometry;
+    const first = Math.floor(offset / chunkSize);
+    const last = Math.floor((offset + length - 1) / chunkSize);
+    return epoch.covered.hasAll(first, last) || epoch.active === undefined;
   }
 
   /** Keeps every chunk that the range touches. @throws see `keep` */
@@ -128,8 +129,8 @@ export class Keeper {
           buffer: overwrite?.bytes ?? NOTHING,
           bufferOffset: overwrite ? overwrite.offset - start : 0,
           preserve: async () => {
-            // Lost: somebody else kept it first, which is as good.
-            await layer.seals.seal(write);
+            // Many at once share flushes: devices see to that. Lost: somebody else kept it first, which is as good.
+            await write.seal();
             epoch.covered.add(chunk);
           },
           ...(overwrite ? { overwrite: (bytes: Uint8Array) => overwrite.put(bytes) } : {}),

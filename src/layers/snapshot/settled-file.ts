@@ -4,25 +4,19 @@
  * Bits are only ever set, each after what it says is durable, so that a page half written says nothing wrong; any
  * part of it may be there. Not here: when a restore begins and ends (snapshot-set.ts).
  */
+import { GroupCommit } from '../../base/group-commit.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { ChunkSet } from './chunk-set.js';
 import type { SettledChunks } from './restore-run.js';
 
 const PAGE = 4096;
 
-interface Waiting {
-  chunks: readonly number[];
-  resolve: () => void;
-  reject: (error: unknown) => void;
-}
-
 export class SettledFile implements SettledChunks {
   readonly #file: RandomAccessFile;
   readonly #set: ChunkSet;
   /** Bytes of the file as they are to be, for pages with something in them. */
   readonly #pages = new Map<number, Uint8Array>();
-  #waiting: Waiting[] = [];
-  #running = false;
+  readonly #commits = new GroupCommit<readonly number[]>((groups) => this.#write(groups.flat()));
 
   private constructor(file: RandomAccessFile) {
     this.#file = file;
@@ -46,12 +40,8 @@ export class SettledFile implements SettledChunks {
   }
 
   /** Several calls at the same time share a flush. */
-  add(chunks: readonly number[]): Promise<void> {
-    if (chunks.length === 0) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ chunks, resolve, reject });
-      if (!this.#running) void this.#run();
-    });
+  async add(chunks: readonly number[]): Promise<void> {
+    if (chunks.length > 0) await this.#commits.add(chunks);
   }
 
   close(): Promise<void> {
@@ -76,21 +66,6 @@ export class SettledFile implements SettledChunks {
     this.#pages.set(page, bytes);
     for (let bit = 0; bit < PAGE * 8; bit += 1)
       if (((bytes[bit >> 3] ?? 0) & (1 << (bit & 7))) !== 0) this.#set.add(page * PAGE * 8 + bit);
-  }
-
-  async #run(): Promise<void> {
-    this.#running = true;
-    while (this.#waiting.length > 0) {
-      const group = this.#waiting;
-      this.#waiting = [];
-      try {
-        await this.#write(group.flatMap(({ chunks }) => chunks));
-        for (const { resolve } of group) resolve();
-      } catch (error) {
-        for (const { reject } of group) reject(error);
-      }
-    }
-    this.#running = false;
   }
 
   async #write(chunks: readonly number[]): Promise<void> {

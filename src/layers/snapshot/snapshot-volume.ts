@@ -5,7 +5,7 @@
  * ones are not, and nobody waits for a drain. Reads of the disk itself cost nothing extra; writes to chunks that
  * are covered go straight through, at once where the primary can do that.
  *
- * Not here: where devices lie and what survives a restart (snapshot-store.ts); who may do what when
+ * Not here: where devices lie and what survives a restart (store.ts); who may do what when
  * (snapshot-set.ts).
  */
 import { assert } from '../../base/assert.js';
@@ -21,7 +21,7 @@ import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
 import { Catalogue, type Epoch, type Geometry, type SnapshotLayer } from './catalogue.js';
 import { ChunkReader } from './chunk-reader.js';
-import { Keeper } from './keeper.js';
+import { Keeper, type Overwrite } from './keeper.js';
 import { RestoreRun, type SettledChunks } from './restore-run.js';
 
 export interface SnapshotVolumeParts {
@@ -130,14 +130,21 @@ export class SnapshotVolume implements BlockDevice {
 
   async write(bytes: Uint8Array, offset: number, options?: DeviceWriteOptions): Promise<void> {
     if (bytes.length === 0) return this.#primary.write(bytes, offset, options);
-    await this.#change(offset, bytes.length, async (epoch) => {
-      const put = (part: Uint8Array): Promise<void> => this.#primary.write(part, offset, options);
-      const { first, last } = this.#keeper.chunksOf(offset, bytes.length);
-      // The whole write goes with the copy of its chunk as one operation.
-      if (first === last) return this.#keeper.keep(epoch, first, { bytes, offset, put });
-      await this.#keeper.keepRange(epoch, offset, bytes.length);
-      await put(bytes);
-    });
+    const put = (part: Uint8Array): Promise<void> => this.#primary.write(part, offset, options);
+    await this.#change(offset, bytes.length, (epoch) =>
+      this.#keeper.isCovered(epoch, offset, bytes.length)
+        ? put(bytes)
+        : this.#keepAndWrite(epoch, { bytes, offset, put }),
+    );
+  }
+
+  async #keepAndWrite(epoch: Epoch, overwrite: Overwrite): Promise<void> {
+    const { bytes, offset, put } = overwrite;
+    const { first, last } = this.#keeper.chunksOf(offset, bytes.length);
+    // The whole write goes with the copy of its chunk as one operation.
+    if (first === last) return this.#keeper.keep(epoch, first, overwrite);
+    await this.#keeper.keepRange(epoch, offset, bytes.length);
+    await put(bytes);
   }
 
   async zero(offset: number, length: number, options?: DeviceZeroOptions): Promise<void> {
@@ -197,7 +204,7 @@ export class SnapshotVolume implements BlockDevice {
     const flight = epoch.writes.enter(offset, offset + length);
     try {
       if (!this.#isOpen) await this.#open();
-      await restore?.settleRange(offset, length);
+      if (restore) await restore.settleRange(offset, length);
       await work(epoch);
     } finally {
       epoch.writes.leave(flight);
