@@ -17,25 +17,14 @@ import { flushFolder, guarded, hiddenName, openDescriptor } from './node-path.js
  * @throws ALREADY_EXISTS unless `overwrite`, NOT_FOUND (the folder), PERMISSION_DENIED, NO_SPACE, IO_FAILED
  */
 export async function writePrivateFile(path: string, bytes: Uint8Array, overwrite: boolean): Promise<void> {
-  const aside = hiddenName(path, `${randomBytes(6).toString('hex')}.tmp`);
+  const pending = await createPrivateFile(path, overwrite);
   try {
-    const handle = await fs.open(aside, 'wx', 0o600);
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    // A link never replaces what is there; a rename does.
-    if (overwrite) await fs.rename(aside, path);
-    else await fs.link(aside, path);
+    await pending.file.write(bytes, 0);
   } catch (error) {
-    if (systemCode(error) === 'EEXIST') throw fileExists(path);
-    throw fromSystemError(error, `write ${path}`, { path });
-  } finally {
-    await fs.rm(aside, { force: true });
+    await pending.discard();
+    throw error;
   }
-  await flushFolder(dirname(path));
+  await pending.publish();
 }
 
 /**
@@ -47,7 +36,8 @@ export async function createPrivateFile(path: string, overwrite: boolean): Promi
   const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
   const file = await guarded('create', path, async () => {
     const fd = await openDescriptor(aside, O_RDWR | O_CREAT | O_EXCL, 0o600);
-    return new NodeFile(aside, fd, 'file', true);
+    // Messages name what is being made, not what it is called until it is complete.
+    return new NodeFile(path, fd, 'file', true);
   });
   let open = true;
   const discard = async (): Promise<void> => {
@@ -62,6 +52,7 @@ export async function createPrivateFile(path: string, overwrite: boolean): Promi
     async publish() {
       try {
         await file.flush();
+        // A link never replaces what is there; a rename does.
         if (overwrite) await fs.rename(aside, path);
         else await fs.link(aside, path);
       } catch (error) {
