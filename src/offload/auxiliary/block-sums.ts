@@ -53,12 +53,6 @@ export const SHA256: SumKind = {
   },
 };
 
-export function sumOf(kind: SumKind, bytes: Uint8Array): Uint8Array {
-  const running = kind.begin();
-  running.update(bytes);
-  return running.finish();
-}
-
 function addZeros(running: Running, length: number): void {
   for (let done = 0; done < length; done += ZEROS.length)
     running.update(ZEROS.subarray(0, Math.min(ZEROS.length, length - done)));

@@ -44,7 +44,7 @@ import {
   type WalkOptions,
 } from './token-store.js';
 
-export const DEFAULT_BUCKET = 'vhdkit-tokens';
+const DEFAULT_BUCKET = 'vhdkit-tokens';
 const VERSION = 1;
 const KEY_BYTES = 32;
 const KEY_ID = /^[0-9a-z]{1,64}$/;

@@ -42,7 +42,7 @@ export interface TokenRange {
   tokenOffset?: number;
 }
 
-export function sidecarPath(path: string): string {
+function sidecarPath(path: string): string {
   return `${path}.json`;
 }
 
