@@ -165,7 +165,8 @@ export function fromSystemError(error: unknown, operation: string, context: Erro
 }
 
 /** Throws CANCELLED when the signal is aborted. */
-export function throwIfAborted(signal: AbortSignal | undefined, operation: string): void {
-  if (signal?.aborted)
-    throw new VhdkitError('CANCELLED', `Cancelled: ${operation}`, { operation, cause: signal.reason });
+export function throwIfAborted(signal: AbortSignal | undefined, operation: string, hint?: string): void {
+  if (!signal?.aborted) return;
+  const options = { operation, cause: signal.reason, ...(hint === undefined ? {} : { hint }) };
+  throw new VhdkitError('CANCELLED', `Cancelled: ${operation}`, options);
 }

@@ -177,7 +177,10 @@ export class Keeper {
         device: layer.device.label,
       },
       cause,
-      hint: `Free some space where the snapshot lies, or delete the snapshot '${layer.name}'.`,
+      hint:
+        code === 'NO_SPACE'
+          ? `Free some space where the snapshot lies, or delete the snapshot '${layer.name}'.`
+          : `If that stays so, delete the snapshots: vhdkit snapshot delete ${file.path} --all`,
     });
   }
 }

@@ -36,7 +36,7 @@ export async function moveDown(parts: MoveDownParts): Promise<void> {
     let moved = 0;
     let batch: number[] = [];
     const put = async (): Promise<void> => {
-      throwIfAborted(signal, 'delete snapshot');
+      throwIfAborted(signal, 'delete snapshot', 'Run the command again: it goes on.');
       moved += await moveChunks(batch, parts, heir, before);
       batch = [];
       onProgress?.(moved);

@@ -10,6 +10,7 @@
  * written to: after a crash at any instant the restore goes on, and loses no later write. Chunks are copied by
  * offload; putting one back twice is harmless as long as it is not settled.
  */
+import { MiB } from '../../base/bytes.js';
 import { throwIfAborted } from '../../base/errors.js';
 import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
@@ -47,7 +48,9 @@ export interface SweepOptions {
 
 /** Chunks that are put back with one flush. */
 const BATCH = 256;
-const CHUNKS_IN_FLIGHT = 8;
+/** Bytes and chunks that are put back at the same time: those that are kept for newer snapshots share flushes. */
+const BYTES_IN_FLIGHT = 8 * MiB;
+const LEAST_IN_FLIGHT = 8;
 
 export class RestoreRun {
   readonly source: SnapshotLayer;
@@ -132,7 +135,11 @@ export class RestoreRun {
   async #sweepLayer({ device }: SnapshotLayer, { signal, onProgress }: SweepOptions): Promise<void> {
     let batch: number[] = [];
     const put = async (): Promise<void> => {
-      throwIfAborted(signal, 'restore snapshot');
+      throwIfAborted(
+        signal,
+        'restore snapshot',
+        'The disk is half-way back: run the command again to finish.',
+      );
       await this.#settle(batch);
       batch = [];
       onProgress?.(this.restored);
@@ -171,7 +178,8 @@ export class RestoreRun {
   async #putBack(chunks: readonly number[]): Promise<void> {
     const { file, settled } = this.#parts;
     let copied = 0;
-    await runLimited(chunks, CHUNKS_IN_FLIGHT, async (chunk) => {
+    const atOnce = Math.max(LEAST_IN_FLIGHT, Math.floor(BYTES_IN_FLIGHT / this.#parts.geometry.chunkSize));
+    await runLimited(chunks, atOnce, async (chunk) => {
       const bytes = await this.#putBackChunk(chunk);
       copied += bytes;
     });

@@ -8,7 +8,7 @@
  *
  * Not here: locks between processes (operations), exports (nbd/).
  */
-import { throwIfAborted, VhdkitError } from '../../base/errors.js';
+import { isVhdkitError, throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { randomGuid } from '../../base/random.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
@@ -310,7 +310,9 @@ export class SnapshotSet {
       });
       layer.state = 'deleting';
       await volume.catalogue.settled();
-      await moveDown({ layer, volume, copier: this.#parts.copier, ...options });
+      await moveDown({ layer, volume, copier: this.#parts.copier, ...options }).catch((error: unknown) => {
+        throw this.#notMoved(error, entry);
+      });
     }
     this.#closing.add(entry.device);
     await store.update((record) => {
@@ -320,6 +322,20 @@ export class SnapshotSet {
     if (layer) volume.catalogue.remove(layer);
     await store.removeMark(entry.id);
     return { device: entry.device, layer };
+  }
+
+  /** What is damaged can't be moved to those that need it: they are lost as well. */
+  #notMoved(error: unknown, { id }: SnapshotEntry): unknown {
+    if (!isVhdkitError(error) || error.code !== 'IMAGE_CORRUPT') return error;
+    const { snapshots } = this.store.record;
+    const newest = snapshots.findIndex((each) => each.id === id);
+    const names = snapshots.slice(0, newest + 1).map(({ name }) => name);
+    return new VhdkitError(error.code, error.message, {
+      operation: 'delete snapshot',
+      context: error.context,
+      cause: error,
+      hint: `Older snapshots need what is damaged. Give them up too: vhdkit snapshot delete ${this.volume.label} ${names.join(' ')}`,
+    });
   }
 
   /** Removes devices that nobody needs any more, also those that an interrupted run left. */

@@ -106,7 +106,10 @@ describe('snapshots of a raw image', () => {
     const progress = { update: () => stopped.abort() };
     const restore = { path: image, name: 'monday' };
     const cancelled = restoreSnapshot(host, { ...restore, progress, signal: stopped.signal });
-    await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' });
+    await expect(cancelled).rejects.toMatchObject({
+      code: 'CANCELLED',
+      hint: expect.stringContaining('half-way'),
+    });
     expect((await listSnapshots(host, { path: image })).restoring).toBe('monday');
     expect(await info(host, { path: image })).toMatchObject({ snapshots: 1, restoring: 'monday' });
     const target = path.join(path.dirname(image), 'copy.vhdx');
@@ -191,6 +194,21 @@ describe('snapshots of a raw image', () => {
     const list = await listSnapshots(host, { path: image });
     expect(list.snapshots).toMatchObject([{ name: 'old', state: 'broken', reason: 'device-lost' }]);
     await write(image, 0, pattern(512, 4));
+  });
+
+  it('whose device is damaged can be given up, with those that need it', async () => {
+    const image = await newImage();
+    await createSnapshot(host, { path: image, name: 'old' });
+    const { snapshot } = await createSnapshot(host, { path: image, name: 'new' });
+    await write(image, 0, pattern(512, 4));
+    const file = await fs.open(snapshot.device, 'r+');
+    for (const copy of [65536, 131072]) await file.write('damage', copy + 100);
+    await file.close();
+    const failed = deleteSnapshots(host, { path: image, names: ['new'] });
+    const hint = expect.stringContaining(`vhdkit snapshot delete ${image} old new`);
+    await expect(failed).rejects.toMatchObject({ code: 'IMAGE_CORRUPT', hint });
+    await deleteSnapshots(host, { path: image, names: ['old', 'new'] });
+    expect(await fs.readdir(path.dirname(image))).toEqual(['disk.img']);
   });
 
   it('leave alone what lies in the place of their device by now', async () => {
