@@ -13,6 +13,16 @@ export class GroupCommit<T> {
     this.#commit = commit;
   }
 
+  /** When nothing is under way any more; what failed is told to those who asked for it. */
+  async idle(): Promise<void> {
+    for (let seen: unknown; ; ) {
+      const last = this.#next?.done ?? this.#running;
+      if (last === seen) return;
+      seen = last;
+      await last?.catch(() => undefined);
+    }
+  }
+
   add(item: T): Promise<void> {
     if (this.#next) {
       this.#next.items.push(item);

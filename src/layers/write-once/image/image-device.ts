@@ -8,6 +8,7 @@
  * NBD. After a flush that failed the block's data stays where it is, and whoever wants the chunk next flushes again.
  */
 import { VhdkitError } from '../../../base/errors.js';
+import { GroupCommit } from '../../../base/group-commit.js';
 import type { Extent, PreparedWrite } from '../../../block/extent.js';
 import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../../block/write-once-device.js';
 import type { DiskImage } from '../../../formats/disk-image.js';
@@ -16,7 +17,6 @@ import { type Claims, localClaims, type Release } from '../../../io/claims.js';
 import type { HeldLock } from '../../../io/file-system.js';
 import { assertChunk, sealEach } from '../device-parts.js';
 import { chunkLength, type WriteOnceShape, writeOnceCorrupt } from '../shape.js';
-import { GatheredFlush } from './gathered-flush.js';
 
 /** Chunks looked at in one go while all are listed. */
 const CHUNKS_AT_A_TIME = 4096;
@@ -30,7 +30,8 @@ export class ImageWriteOnceDevice implements WriteOnceDevice {
   readonly #image: DiskImage;
   readonly #editable: EditableImage | undefined;
   readonly #claims: Claims;
-  readonly #flush: GatheredFlush;
+  /** Flushes that many ask for at the same time are one. */
+  readonly #flushes: GroupCommit<void>;
   /** Chunks whose block is committed and not flushed. */
   readonly #unsure = new Set<number>();
   /** Writes that are neither sealed nor abandoned. */
@@ -51,7 +52,7 @@ export class ImageWriteOnceDevice implements WriteOnceDevice {
     this.#image = image;
     this.#editable = editable;
     this.#claims = localClaims(this.label, lock);
-    this.#flush = new GatheredFlush(image);
+    this.#flushes = new GroupCommit(() => image.flush());
   }
 
   async isWritten(chunk: number): Promise<boolean> {
@@ -120,7 +121,7 @@ export class ImageWriteOnceDevice implements WriteOnceDevice {
     try {
       for (const write of this.#open) await write.abandon();
       // An image whose changes can't be written any more is closed without them.
-      if (this.#editable) await this.#flush.flush().catch(() => undefined);
+      if (this.#editable) await this.#flushes.add().catch(() => undefined);
       await this.#image.close();
     } finally {
       await this.#claims.close();
@@ -143,7 +144,7 @@ export class ImageWriteOnceDevice implements WriteOnceDevice {
   }
 
   async #settle(chunks: readonly number[]): Promise<void> {
-    await this.#flush.flush();
+    await this.#flushes.add();
     for (const chunk of chunks) this.#unsure.delete(chunk);
   }
 

@@ -6,6 +6,7 @@
  * before the map names it. Chunks sealed together share a flush and a transaction.
  */
 import { VhdkitError } from '../../../base/errors.js';
+import { GroupCommit } from '../../../base/group-commit.js';
 import type { ChunkPlace, ChunkWrite, WriteOnceDevice } from '../../../block/write-once-device.js';
 import type { Claims } from '../../../io/claims.js';
 import type { LmdbMap } from '../../../io/lmdb-map.js';
@@ -24,11 +25,10 @@ export interface ThinWriter {
   slots: SlotPool;
 }
 
-interface Waiting {
+interface Filled {
   chunk: number;
   slot: number;
-  resolve: (end: 'written' | 'lost') => void;
-  reject: (error: unknown) => void;
+  end: 'written' | 'lost';
 }
 
 export class ThinWriteOnceDevice implements WriteOnceDevice {
@@ -42,8 +42,10 @@ export class ThinWriteOnceDevice implements WriteOnceDevice {
   readonly #writer: ThinWriter | undefined;
   readonly #mapBytes: () => Promise<number>;
   readonly #open = new Set<ChunkWrite>();
-  #waiting: Waiting[] = [];
-  #running: Promise<void> | undefined;
+  readonly #seals = new GroupCommit<Filled>(async (batch) => {
+    await this.#file.flush();
+    this.#enter(batch);
+  });
 
   /** Without `writer` for reading only. The device owns all it is given. `mapBytes`: storage that the map takes. */
   constructor(
@@ -112,7 +114,7 @@ export class ThinWriteOnceDevice implements WriteOnceDevice {
   async close(): Promise<void> {
     try {
       for (const write of this.#open) await write.abandon();
-      while (this.#running) await this.#running;
+      await this.#seals.idle();
       this.#writer?.slots.close();
     } finally {
       await this.#map.close();
@@ -156,39 +158,21 @@ export class ThinWriteOnceDevice implements WriteOnceDevice {
     return write;
   }
 
-  #seal(chunk: number, slot: number): Promise<'written' | 'lost'> {
-    const sealed = new Promise<'written' | 'lost'>((resolve, reject) =>
-      this.#waiting.push({ chunk, slot, resolve, reject }),
-    );
-    this.#running ??= this.#run();
-    return sealed;
+  async #seal(chunk: number, slot: number): Promise<'written' | 'lost'> {
+    const filled: Filled = { chunk, slot, end: 'lost' };
+    await this.#seals.add(filled);
+    return filled.end;
   }
 
-  /** Batch after batch: what comes while one is under way goes with the next. */
-  async #run(): Promise<void> {
-    await Promise.resolve();
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting;
-      this.#waiting = [];
-      try {
-        await this.#file.flush();
-        const ends = this.#enter(batch);
-        for (const [index, { resolve }] of batch.entries()) resolve(ends[index] ?? 'lost');
-      } catch (error) {
-        for (const { reject } of batch) reject(error);
-      }
-    }
-    this.#running = undefined;
-  }
-
-  #enter(batch: readonly Waiting[]): ('written' | 'lost')[] {
-    return this.#map.change((change) =>
-      batch.map(({ chunk, slot }) => {
-        if (change.get('chunks', chunk) !== undefined) return 'lost';
+  #enter(batch: readonly Filled[]): void {
+    this.#map.change((change) => {
+      for (const filled of batch) {
+        const { chunk, slot } = filled;
+        if (change.get('chunks', chunk) !== undefined) continue;
         change.put('chunks', chunk, slot);
         change.remove('held', slot);
-        return 'written';
-      }),
-    );
+        filled.end = 'written';
+      }
+    });
   }
 }
