@@ -1,5 +1,5 @@
 /** Every device of this package passes the suite. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect } from 'vitest';
 import { systemTimer } from '../../src/base/timer.js';
@@ -21,10 +21,29 @@ import { blockDeviceSuite, type DeviceUnderTest } from './block-device.suite.js'
 const MiB = 1 << 20;
 const size = 4.5 * MiB + 4096;
 
-/** Clones are cheap: each test gets the image that was made once. */
-function imageMaker(shape: ImageShape): () => Promise<DeviceUnderTest> {
+type Made = Awaited<ReturnType<typeof makeImage>>;
+
+/** Copies are cheap: each test gets one, with its parent, of the image that was made once. */
+function copier(shape: ImageShape): () => Promise<Made> {
+  let first: Promise<Made> | undefined;
   return async () => {
-    const made = await makeImage(makeTempFolder('device'), shape);
+    first ??= makeImage(makeTempFolder('device'), shape);
+    const { path: original, content } = await first;
+    const folder = makeTempFolder('device');
+    for (const name of readdirSync(path.dirname(original)))
+      copyFileSync(
+        path.join(path.dirname(original), name),
+        path.join(folder, name),
+        constants.COPYFILE_FICLONE,
+      );
+    return { path: path.join(folder, path.basename(original)), content: Buffer.from(content) };
+  };
+}
+
+function imageMaker(shape: ImageShape): () => Promise<DeviceUnderTest> {
+  const copy = copier(shape);
+  return async () => {
+    const made = await copy();
     let device = await openWritable(made.path);
     return {
       device,
@@ -77,18 +96,18 @@ for (const { name, ...shape } of shapes) blockDeviceSuite({ name, make: imageMak
 
 /** An overlay: what is below is found as it was when the test has ended. */
 function overlayMaker(shape: ImageShape): () => Promise<DeviceUnderTest> {
+  const copy = copier(shape);
   return async () => {
-    const folder = makeTempFolder('device');
-    const { path: file, content } = await makeImage(folder, shape);
+    const { path: file, content } = await copy();
     const before = readFileSync(file);
     const below = readingDevice(await openChain(nodeFileSystem, file), {
       timer: systemTimer,
       flushAfter: NEVER,
     });
-    const scratch = await createSpool(folder, 'scratch');
+    const scratch = await createSpool(path.dirname(file), 'scratch');
     return {
       device: scratchDevice(below, scratch, systemTimer),
-      content: Buffer.from(content),
+      content,
       check: async () => expect(readFileSync(file).equals(before)).toBe(true),
     };
   };
@@ -111,8 +130,9 @@ blockDeviceSuite(
   'reading',
 );
 for (const { name, ...shape } of shapes.filter(({ type }) => type !== 'fixed')) {
+  const copy = copier(shape);
   const make = async (): Promise<DeviceUnderTest> => {
-    const { path: file, content } = await makeImage(makeTempFolder('device'), shape);
+    const { path: file, content } = await copy();
     return { device: new ChainDevice(await openChain(nodeFileSystem, file)), content };
   };
   blockDeviceSuite({ name: `${name}, reading`, make }, 'reading');
