@@ -28,6 +28,19 @@ function unusable(path: string, message: string, hint: string): VhdkitError {
   return new VhdkitError('INVALID_ARGUMENT', message, { operation: 'make socket', context: { path }, hint });
 }
 
+/**
+ * The system cuts longer paths off without a word, and listens somewhere else.
+ * @throws INVALID_ARGUMENT
+ */
+export function assertSocketPath(path: string): void {
+  if (Buffer.byteLength(path) <= MAX_PATH) return;
+  throw unusable(
+    path,
+    `The path of the socket is too long: ${path}`,
+    `Use one of at most ${MAX_PATH} bytes; a path relative to the working folder may be shorter.`,
+  );
+}
+
 /** What is at a path: a socket, nothing, or something else. */
 export async function socketAt(path: string): Promise<'socket' | 'absent' | 'other'> {
   const stat = await fs.lstat(path).catch(() => undefined);

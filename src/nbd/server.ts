@@ -9,8 +9,9 @@
  */
 import net from 'node:net';
 import { MiB } from '../base/bytes.js';
-import { fromSystemError } from '../base/errors.js';
+import { type ErrorCode, fromSystemError, VhdkitError } from '../base/errors.js';
 import type { Timer } from '../base/timer.js';
+import { assertSocketPath } from '../io/private-socket.js';
 import { Connection } from './connection.js';
 import type { ConnectionInfo, NbdListener } from './events.js';
 import type { ExportTable, NbdExport } from './export-table.js';
@@ -63,9 +64,11 @@ export class NbdServer {
 
   /**
    * Begins to listen; may be called for several addresses. Port 0 means a free one; the answer tells which.
-   * @throws IN_USE (somebody listens there), PERMISSION_DENIED, NOT_FOUND (the folder, the host), IO_FAILED
+   * @throws IN_USE (somebody listens there), PERMISSION_DENIED, NOT_FOUND (the folder, the host), INVALID_ARGUMENT
+   *   (a path too long for a socket), IO_FAILED
    */
-  listen(address: NbdAddress): Promise<NbdAddress> {
+  async listen(address: NbdAddress): Promise<NbdAddress> {
+    if ('path' in address) assertSocketPath(address.path);
     const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
     return new Promise((resolve, reject) => {
       server.once('error', (error) => reject(listenError(error, address)));
@@ -171,9 +174,41 @@ export class NbdServer {
   }
 }
 
+/** What keeps a server from listening, by the system's name for it. */
+const OBSTACLES: Readonly<Record<string, { code: ErrorCode; what: string; hint: string }>> = {
+  EADDRINUSE: {
+    code: 'IN_USE',
+    what: 'somebody listens there already',
+    hint: 'Choose another address, or stop what listens there.',
+  },
+  EADDRNOTAVAIL: {
+    code: 'NOT_FOUND',
+    what: 'this machine does not have that address',
+    hint: 'Choose an address of this machine; 0.0.0.0 and [::] mean all of them.',
+  },
+  ENOTFOUND: {
+    code: 'NOT_FOUND',
+    what: 'there is no host of that name',
+    hint: 'Choose an address of this machine; 0.0.0.0 and [::] mean all of them.',
+  },
+  // What libuv makes of a folder that is not there, too.
+  EACCES: {
+    code: 'PERMISSION_DENIED',
+    what: 'that is not permitted, or the folder is not there',
+    hint: 'Check the folder of a socket and its permissions; ports below 1024 are for privileged users.',
+  },
+};
+
 function listenError(error: Error & { code?: string }, address: NbdAddress): Error {
   const where = 'path' in address ? address.path : `${address.host}:${address.port}`;
-  // EADDRINUSE is known to nobody but sockets.
-  const known = error.code === 'EADDRINUSE' ? Object.assign(error, { code: 'EBUSY' }) : error;
-  return fromSystemError(known, `listen at ${where}`, 'path' in address ? { path: address.path } : {});
+  const context = 'path' in address ? { path: address.path } : {};
+  const obstacle = OBSTACLES[error.code ?? ''];
+  if (!obstacle) return fromSystemError(error, `listen at ${where}`, context);
+  const { code, what, hint } = obstacle;
+  return new VhdkitError(code, `Cannot listen at ${where}: ${what} (${error.code})`, {
+    operation: 'listen',
+    context,
+    cause: error,
+    hint,
+  });
 }

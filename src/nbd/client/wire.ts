@@ -7,6 +7,7 @@
 import net, { type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { fromSystemError, isVhdkitError, VhdkitError } from '../../base/errors.js';
+import { assertSocketPath } from '../../io/private-socket.js';
 import { InputQueue } from '../input-queue.js';
 import type { NbdAddress } from '../server.js';
 import { type ClientTls, encryptAsClient } from '../tls.js';
@@ -139,8 +140,12 @@ export class Wire {
   }
 }
 
-/** @throws NOT_FOUND (no such socket), PERMISSION_DENIED, IO_FAILED (nobody listens) */
-export function openWire(address: NbdAddress): Promise<Wire> {
+/**
+ * @throws NOT_FOUND (no such socket), PERMISSION_DENIED, INVALID_ARGUMENT (a path too long for a socket),
+ *   IO_FAILED (nobody listens)
+ */
+export async function openWire(address: NbdAddress): Promise<Wire> {
+  if ('path' in address) assertSocketPath(address.path);
   return new Promise((resolve, reject) => {
     const socket = net.connect({ ...address });
     const fail = (error: Error): void =>

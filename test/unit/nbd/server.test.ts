@@ -271,5 +271,19 @@ describe('the end', () => {
     await expect(served.server.listen({ path: `${served.socket}/no/folder` })).rejects.toMatchObject({
       code: expect.stringMatching(/NOT_FOUND|PERMISSION_DENIED|IO_FAILED/),
     });
+    // An address kept for documentation.
+    const elsewhere = { host: '192.0.2.1', port: 0 };
+    await expect(served.server.listen(elsewhere)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('a path too long for a socket is refused: the system would cut it off', async () => {
+    const served = await started();
+    const path = served.socket.padEnd(108, 'x');
+    await expect(served.server.listen({ path })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    const client = openNbdExport({ address: { path }, export: 'disk', timer: systemTimer });
+    await expect(client).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    const longest = { path: path.slice(0, 107) };
+    expect(await served.server.listen(longest)).toEqual(longest);
+    await (await openNbdExport({ address: longest, export: 'disk', timer: systemTimer })).close();
   });
 });
