@@ -93,11 +93,11 @@ async function writePart(
   return moveTold(mover, range);
 }
 
-/** Keeps a token of the manager from expiring. @throws what `TokenManager.resolve` throws */
+/** Keeps a token of the manager from expiring and from being evicted. @throws what `TokenManager.begin` throws */
 export async function holdToken(manager: TokenManager, token: Token): Promise<HeldToken> {
-  const resolved = await manager.resolve(token);
+  const { resolved, end } = await manager.begin(token);
   const source = resolved.kind === 'zero' ? undefined : { file: resolved.file, offset: resolved.offset };
-  return { source, verifyUnchanged: () => manager.verifyUnchanged(token), release: manager.pin(token) };
+  return { source, verifyUnchanged: () => manager.verifyUnchanged(token), release: end };
 }
 
 /** Whoever has to know what changes in the target is told, by whatever means it is done. */

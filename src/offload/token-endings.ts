@@ -5,6 +5,7 @@
  * crash leaves a record that says what is to be removed. A change that somebody else made meanwhile is never
  * undone. What several tokens share is charged to one of them, and to another once that one ends.
  */
+import { isVhdkitError } from '../base/errors.js';
 import type { PersistentData } from './persistent-data.js';
 import { chargeOf } from './store/limits.js';
 import { dueTime, type StoredToken, type TokenRecord, type TokenStore } from './store/token-store.js';
@@ -101,12 +102,31 @@ export class TokenEndings {
       current = await this.#store.update(endedAs(record, reason), revision);
     }
     if (current === undefined) return false;
-    await this.#giveBack(record);
-    return remember ? !record.revoked : this.#store.delete(record.id, current);
+    const given = await this.#giveBackIfAllowed(record);
+    return remember || !given ? !record.revoked : this.#store.delete(record.id, current);
+  }
+
+  /**
+   * False when what is kept can't be removed here: then its record stays for somebody who can, and nobody is kept
+   * from sweeping the rest.
+   */
+  async #giveBackIfAllowed(record: TokenRecord): Promise<boolean> {
+    try {
+      await this.#persistent?.release(record);
+    } catch (error) {
+      if (isVhdkitError(error)) return false;
+      throw error;
+    }
+    await this.#passCharge(record);
+    return true;
   }
 
   async #giveBack(record: TokenRecord): Promise<void> {
     await this.#persistent?.release(record);
+    await this.#passCharge(record);
+  }
+
+  async #passCharge(record: TokenRecord): Promise<void> {
     const { keptGroup } = record;
     if (keptGroup === undefined || chargeOf(record) === 0) return;
     for await (const other of this.group(keptGroup))

@@ -2,12 +2,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { VhdkitError } from '../../../src/base/errors.js';
 import { systemRandom } from '../../../src/base/random.js';
 import type { DataKeeper } from '../../../src/io/data-keeper.js';
 import { nodeFileSystem } from '../../../src/io/node-file-system.js';
 import type { ProcessIdentity } from '../../../src/io/process-identity.js';
 import type { RandomAccessFile } from '../../../src/io/random-access-file.js';
 import { PersistentData } from '../../../src/offload/persistent-data.js';
+import { holdToken } from '../../../src/offload/provider-base.js';
 import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
 import type { TokenOwner, TokenRecord } from '../../../src/offload/store/token-store.js';
 import { Token } from '../../../src/offload/token.js';
@@ -181,6 +183,37 @@ describe('a limit of tokens', () => {
     await one.giveBackUses();
     now += 15_001;
     await bind(binder);
+  });
+
+  it('sweeps the rest although this user may not remove what is kept for another', async () => {
+    const [a, b] = [await process(), await process()];
+    await bind(a, { mode: 'persistent', ttl: 1000 });
+    const [theirs = ''] = keeper.places;
+    await bind(b, { mode: 'persistent', ttl: 1000 });
+    const release = keeper.release.bind(keeper);
+    keeper.release = async (place) => {
+      if (place === theirs) throw new VhdkitError('PERMISSION_DENIED', 'not yours');
+      return release(place);
+    };
+    now += 5000;
+    await b.reap();
+    expect([...keeper.places]).toEqual([theirs]);
+    // Its record stays, so that who may remove it learns of it.
+    keeper.release = release;
+    await a.reap();
+    expect([keeper.places.size, await store.count()]).toEqual([0, 0]);
+  });
+
+  it('evicts nothing that a provider holds in another process', async () => {
+    const [a, b] = [await process(), await process()];
+    await store.setLimits({ tokens: 1 });
+    const token = await bind(a);
+    const held = await holdToken(b, copy(token));
+    await expect(bind(a)).rejects.toMatchObject(noRoom('token-limit'));
+    held.release();
+    await b.giveBackUses();
+    await bind(a);
+    expect(await states()).toEqual(['evicted', 'valid']);
   });
 
   it('binds several all or none, and never one by evicting another of them', async () => {
