@@ -4,12 +4,15 @@
  * Invariants: a change is one transaction, seen and durable whole or not at all, when `change` returns; of two that
  * build on the same state one comes after the other and sees it. Nothing asynchronous happens inside one. A
  * file that is too short for what it states is refused before LMDB maps it, which would end the process.
+ * Opening, changing and closing take turns (turns.ts), by a lock of the file itself: lmdb-js lets a process that opens,
+ * even for reading, undo what another one commits at that moment. Without such locks one process may change it.
  *
  * For local file systems only, as LMDB is. Loads the package lmdb when first used.
  */
 import type { Database, RootDatabase } from 'lmdb';
 import { type ErrorCode, fromSystemError, isVhdkitError, systemCode, VhdkitError } from '../base/errors.js';
 import { readStart } from './private-folder.js';
+import { type LockTurns, lockTurns } from './turns.js';
 
 /** Several maps share a file, each under a name. */
 export interface MapView {
@@ -84,11 +87,18 @@ export class LmdbMap {
   readonly path: string;
   readonly #root: RootDatabase<Buffer, string>;
   readonly #maps = new Map<string, Database<Buffer, number>>();
+  readonly #turns: LockTurns | undefined;
   #closed = false;
 
-  private constructor(path: string, root: RootDatabase<Buffer, string>, maps: readonly string[]) {
+  private constructor(
+    path: string,
+    root: RootDatabase<Buffer, string>,
+    maps: readonly string[],
+    turns: LockTurns | undefined,
+  ) {
     this.path = path;
     this.#root = root;
+    this.#turns = turns;
     for (const name of maps)
       this.#maps.set(name, root.openDB<Buffer, number>({ name, encoding: 'binary', cache: false }));
   }
@@ -107,9 +117,9 @@ export class LmdbMap {
       });
     });
     await assertWhole(path);
-    let root: RootDatabase<Buffer, string> | undefined;
-    try {
-      root = lmdb.open<Buffer, string>({
+    const turns = lockTurns(path, readOnly ? undefined : 0o664);
+    const open = (): LmdbMap => {
+      const root = lmdb.open<Buffer, string>({
         path,
         noSubdir: true,
         mapSize: limit,
@@ -120,9 +130,17 @@ export class LmdbMap {
         overlappingSync: false,
         readOnly,
       });
-      return new LmdbMap(path, root, maps);
+      try {
+        return new LmdbMap(path, root, maps, turns);
+      } catch (error) {
+        void root.close().catch(() => undefined);
+        throw error;
+      }
+    };
+    try {
+      return turns ? turns.take(open) : open();
     } catch (error) {
-      await root?.close().catch(() => undefined);
+      turns?.close();
       throw translate(error, path);
     }
   }
@@ -137,13 +155,15 @@ export class LmdbMap {
 
   /** One transaction; blocks until it is durable. @throws NO_SPACE, PERMISSION_DENIED, IO_FAILED */
   change<T>(work: (view: MapChange) => T): T {
-    return this.#guarded(() => this.#root.transactionSync(() => work(this.#change())));
+    const change = (): T => this.#root.transactionSync(() => work(this.#change()));
+    return this.#guarded(() => (this.#turns ? this.#turns.take(change) : change()));
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#root.close();
+    const close = (): Promise<void> => this.#root.close();
+    await (this.#turns ? this.#turns.take(close) : close()).finally(() => this.#turns?.close());
   }
 
   #guarded<T>(work: () => T): T {

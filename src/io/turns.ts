@@ -16,6 +16,11 @@ import { systemTimer } from '../base/timer.js';
 import { Errno, errnoError, nativeCalls } from '../native/native.js';
 import { takeLock } from './lock-file.js';
 
+/** Turns that are had at once or waited for on the spot. */
+export interface LockTurns extends Turns {
+  take<T>(work: () => T): T;
+}
+
 export interface Turns {
   /** Does the work when it is its turn. Blocks this thread until then, or returns a promise. @throws IO_FAILED */
   take<T>(work: () => T): T | Promise<T>;
@@ -28,16 +33,25 @@ const PATIENCE = 60_000;
 
 /** @param path a file for this only; made, with mode 0600. @throws PERMISSION_DENIED, NO_SPACE, IO_FAILED */
 export function openTurns(path: string): Turns {
-  return lockTurns(path) ?? fileTurns(path);
+  return lockTurns(path, 0o600) ?? fileTurns(path);
 }
 
-/** By the system's locks; undefined where there are none, or none on this file system. */
-function lockTurns(path: string): Turns | undefined {
+/**
+ * By the system's locks only; undefined where there are none, or none on this file system.
+ * @param path any file; its content is not looked at
+ * @param mode with which it is made; undefined: it is there
+ * @throws NOT_FOUND, PERMISSION_DENIED, NO_SPACE, IO_FAILED
+ */
+export function lockTurns(path: string, mode: number | undefined): LockTurns | undefined {
   const native = nativeCalls();
   if (!native) return undefined;
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    fd = openSync(
+      path,
+      mode === undefined ? constants.O_RDONLY : constants.O_RDONLY | constants.O_CREAT,
+      mode,
+    );
   } catch (error) {
     throw fromSystemError(error, 'open file', { path });
   }

@@ -8,6 +8,7 @@ import { openLmdbStore } from '../../../../src/offload/store/lmdb-store.js';
 import { sampleRecord } from '../../../conformance/token-store.suite.js';
 import { PROJECT_ROOT } from '../../../support/run.js';
 import { testFolder } from '../../../support/tmp.js';
+import { besideHolder } from '../../../support/turn-holder.js';
 
 const CHILD = path.join(PROJECT_ROOT, 'test/support/token-store-child.mjs');
 
@@ -22,13 +23,6 @@ function work(store: string, folder: string, name: string, rounds: number): Work
   const args = ['--import', 'tsx', CHILD, store, log, name, String(rounds)];
   const child = spawn(process.execPath, args, { cwd: PROJECT_ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
   return { child, log, ended: new Promise((resolve) => child.once('exit', resolve)) };
-}
-
-/** Starts a process that has the turn of a file for a while; resolves when it has it. */
-async function holdTurn(file: string): Promise<void> {
-  const script = 'exec 9<>"$0"; flock 9; echo in; sleep 0.25';
-  const child = spawn('sh', ['-c', script, file], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve) => child.stdout.once('data', resolve));
 }
 
 /** What a worker was told, whole lines only. */
@@ -108,21 +102,14 @@ describe('processes that share an LMDB token store', () => {
       const folder = testFolder('lmdb-turns');
       const store = await openLmdbStore(folder);
       await store.put(sampleRecord('a'));
-      const took: [string, number][] = [];
-      const timed = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
-        await holdTurn(path.join(folder, 'turns.lock'));
-        const began = performance.now();
-        const result = await work();
-        took.push([what, performance.now() - began]);
-        return result;
-      };
-      expect(await timed('read', () => store.get('a'))).toBeDefined();
-      await timed('change', () => store.put(sampleRecord('b')));
-      const other = await timed('open', () => openLmdbStore(folder));
-      await timed('close', () => other.close());
+      const turns = path.join(folder, 'turns.lock');
+      const read = await besideHolder(turns, () => store.get('a'));
+      const change = await besideHolder(turns, () => store.put(sampleRecord('b')));
+      const open = await besideHolder(turns, () => openLmdbStore(folder));
+      const close = await besideHolder(turns, () => open.result.close());
       await store.close();
-      const waited = took.filter(([, time]) => time > 150).map(([what]) => what);
-      expect(waited).toEqual(['change', 'open', 'close']);
+      expect(read.result).toBeDefined();
+      expect([read, change, open, close].map(({ waited }) => waited)).toEqual([false, true, true, true]);
     },
   );
 
