@@ -84,6 +84,13 @@ describe.skipIf(missing !== '')(`snapshots of what is served${missing}`, () => {
     await fs.truncate(image, SIZE);
     const site = await start(folder, image);
     await story(site, image, folder);
+    // What a restore keeps is an export, also of one that fails: nothing can be put into the place of a folder.
+    const obstacle = path.join(`${image}.vhdkit-snapshots`, 'restore.settled');
+    await fs.mkdir(obstacle);
+    const live = { path: image, control: site.control };
+    await expect(restoreSnapshot(systemHost(), { ...live, name: 'first', keep: 'kept' })).rejects.toThrow();
+    await io(site, 'disk@kept', 'read -P 9 0 4k');
+    await fs.rmdir(obstacle);
     await stop(site.serving);
     const again = await start(folder, image);
     await io(again, 'disk@first', 'read -P 1 0 2M');

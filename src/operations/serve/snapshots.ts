@@ -218,11 +218,16 @@ export class ServedSnapshots {
     const options = optional(request, { keep: 'string', device: 'string', dryRun: 'boolean' });
     const name = request.params.snapshot ?? '';
     // What is put back is put below a preserved volume, which would show it.
-    const result = await this.#volumes.below(served.name, () =>
-      restoreIn(this.#host, served, { path: served.path, name, ...options }),
-    );
-    if (result.kept !== null) this.#export(served, result.kept);
-    return result;
+    try {
+      return await this.#volumes.below(served.name, () =>
+        restoreIn(this.#host, served, { path: served.path, name, ...options }),
+      );
+    } finally {
+      // What was kept is there, also where putting back failed afterwards.
+      const kept = served.set.store.record.snapshots.find((entry) => entry.name === options.keep);
+      const isNew = kept && !this.#server.disk(this.#exportName(served, kept.name));
+      if (kept?.state === 'intact' && isNew) this.#export(served, kept.name);
+    }
   }
 
   async #exportImage(request: ControlRequest): Promise<object> {
