@@ -10,6 +10,7 @@
  */
 import { isVhdkitError, throwIfAborted, VhdkitError } from '../../base/errors.js';
 import { randomGuid } from '../../base/random.js';
+import { Turns } from '../../base/turns.js';
 import type { BlockDevice } from '../../block/block-device.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import type { CopyAndWriter } from '../../offload/copy-and-write.js';
@@ -52,11 +53,13 @@ export class SnapshotSet {
   readonly volume: SnapshotVolume;
   readonly store: SnapshotStore;
   readonly #parts: SnapshotSetParts;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
   #settled: SettledFile | undefined;
   /** Devices of snapshots that are deleted, but still read from by somebody. */
   readonly #closing = new Set<string>();
-  #isClosed = false;
+  /** Ends of deletions: devices to be closed and removed when nobody reads from them any more. */
+  readonly #endings = new Set<Promise<void>>();
+  #closed: Promise<void> | undefined;
 
   private constructor(parts: SnapshotSetParts, layers: readonly SnapshotLayer[]) {
     const { primary, file, store, copier } = parts;
@@ -127,12 +130,8 @@ export class SnapshotSet {
    * @throws NOT_FOUND, IN_USE (a restore), NO_SPACE, CANCELLED, IO_FAILED
    */
   async delete(name: string, options: SweepOptions = {}): Promise<void> {
-    const deleted = await this.#exclusively(() => this.#delete(name, options));
-    // Whoever reads from it may take long: that is no reason to keep other changes waiting.
-    await this.volume.catalogue.quiet();
-    await deleted.layer?.device.close();
-    this.#closing.delete(deleted.device);
-    await this.#exclusively(() => this.removeLeftovers());
+    const { ended } = await this.#exclusively(() => this.#delete(name, options));
+    await ended;
   }
 
   /**
@@ -180,32 +179,45 @@ export class SnapshotSet {
     return this.volume.catalogue.reading(work);
   }
 
-  /** Waits for what is under way, flushes, records how the image is left, and gives everything back. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  /**
+   * Waits for what is under way, flushes, records how the image is left, and gives everything back, whatever fails.
+   * @throws the first failure
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const { volume } = this;
+    await this.#exclusively(async () => undefined);
+    await Promise.allSettled(this.#endings);
+    const devices = volume.catalogue.layers.map(({ device }) => device);
+    const failures: unknown[] = [];
+    const steps = [
+      () => this.#leave(),
+      async () => this.#settled?.close(),
+      () => volume.shut(),
+      ...devices.map((device) => () => device.close()),
+    ];
+    for (const step of steps) await step().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** As somebody else may find it. */
+  async #leave(): Promise<void> {
     const { file, store, writable } = this.#parts;
     const { volume } = this;
-    await this.#queue;
-    try {
-      await volume.catalogue.settled();
-      await volume.catalogue.quiet();
-      if (writable) {
-        await volume.flush();
-        if (store.record.open) await store.markClosed(stampOf(file));
-        await store.vanish();
-      }
-    } finally {
-      await this.#settled?.close();
-      await volume.shut();
-      for (const { device } of volume.catalogue.layers) await device.close();
-    }
+    await volume.catalogue.settled();
+    await volume.catalogue.quiet();
+    if (!writable) return;
+    await volume.flush();
+    if (store.record.open) await store.markClosed(stampOf(file));
+    await store.vanish();
   }
 
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#queue.then(work);
-    this.#queue = done.catch(() => undefined);
-    return done;
+    return this.#turns.take(work);
   }
 
   #entryNamed(name: string): SnapshotEntry {
@@ -240,10 +252,24 @@ export class SnapshotSet {
   }
 
   async #create(options: NewSnapshot): Promise<SnapshotEntry> {
-    const { name, kind, device, policy = 'fail-writes' } = options;
-    assertSnapshotName(name);
+    assertSnapshotName(options.name);
     this.#assertNoRestore();
-    this.#assertRoom(name);
+    this.#assertRoom(options.name);
+    const made = await this.#add(options);
+    try {
+      // What was written by now is part of the snapshot, also after a power failure.
+      await this.volume.flush();
+    } catch (error) {
+      // If it can't be taken back now either, it stays as it is, and can be deleted.
+      await this.#delete(options.name, {}).catch(() => undefined);
+      throw error;
+    }
+    return made;
+  }
+
+  /** From the moment of the last step on there is one more snapshot; not durably so. */
+  async #add(options: NewSnapshot): Promise<SnapshotEntry> {
+    const { name, kind, device, policy = 'fail-writes' } = options;
     const { store, volume } = this;
     const { record, access } = store;
     const chunkSize = this.chunkSizeFor(options);
@@ -252,11 +278,7 @@ export class SnapshotSet {
     const shape = { size: volume.size, chunkSize, primaryId: record.imageId };
     const inFolder = `${id}.${kind}`;
     const path = device ?? store.devicePath(inFolder);
-    const made = await withNewDevice(store, { kind, path, shape }, async (opened) => {
-      if (chunkSize !== record.chunkSize) {
-        store.setChunkSize(chunkSize);
-        volume.useChunkSize(chunkSize);
-      }
+    return withNewDevice(store, { kind, path, shape }, async (opened) => {
       const entry: SnapshotEntry = {
         id,
         name,
@@ -268,13 +290,11 @@ export class SnapshotSet {
       };
       const layer = new SnapshotLayer(entry, opened);
       await store.addMark(id);
-      await store.add(entry, volume.size);
+      await store.add(entry, volume.size, chunkSize);
+      volume.useChunkSize(chunkSize);
       volume.addSnapshot(layer);
       return entry;
     });
-    // What was written by now is part of the snapshot, also after a power failure.
-    await volume.flush();
-    return made;
   }
 
   #assertRoom(name: string): void {
@@ -295,11 +315,8 @@ export class SnapshotSet {
       });
   }
 
-  /** Answers the layer that is closed when nobody reads from it any more. */
-  async #delete(
-    name: string,
-    options: SweepOptions,
-  ): Promise<{ device: string; layer: SnapshotLayer | undefined }> {
+  /** Answers what resolves when its device is gone, too. */
+  async #delete(name: string, options: SweepOptions): Promise<{ ended: Promise<void> }> {
     this.#assertNoRestore();
     const { store, volume } = this;
     const entry = this.#entryNamed(name);
@@ -321,7 +338,22 @@ export class SnapshotSet {
     });
     if (layer) volume.catalogue.remove(layer);
     await store.removeMark(entry.id);
-    return { device: entry.device, layer };
+    return { ended: this.#end(entry.device, layer) };
+  }
+
+  /** Whoever reads from a device may take long: that is no reason to keep other changes waiting. */
+  #end(device: string, layer: SnapshotLayer | undefined): Promise<void> {
+    const work = async (): Promise<void> => {
+      await this.volume.catalogue.quiet();
+      await layer?.device.close();
+      this.#closing.delete(device);
+      await this.#exclusively(() => this.removeLeftovers());
+    };
+    const ended = work();
+    this.#endings.add(ended);
+    const forget = (): boolean => this.#endings.delete(ended);
+    ended.then(forget, forget);
+    return ended;
   }
 
   /** What is damaged can't be moved to those that need it: they are lost as well. */
@@ -364,11 +396,17 @@ export class SnapshotSet {
     if (!underWay) {
       throwIfAborted(options.signal, 'restore snapshot');
       if (options.keep) await this.#create(options.keep);
-      this.#settled = await this.#openSettled(true);
-      await store.update((record) => {
-        record.restoring = source.id;
-      });
-      volume.beginRestore(source, this.#settled);
+      const settled = await this.#openSettled(true);
+      try {
+        await store.update((record) => {
+          record.restoring = source.id;
+        });
+      } catch (error) {
+        await settled.close().catch(() => undefined);
+        throw error;
+      }
+      this.#settled = settled;
+      volume.beginRestore(source, settled);
     }
     return this.#sweep(options);
   }

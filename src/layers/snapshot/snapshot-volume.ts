@@ -88,9 +88,10 @@ export class SnapshotVolume implements BlockDevice {
     return this.#restore;
   }
 
-  /** Chunks of another size, as long as there are no layers. */
+  /** That of the layers to come, or of those that there are. */
   useChunkSize(bytes: number): void {
-    assert(this.catalogue.layers.length === 0, 'layers have chunks of one size');
+    const { chunkSize } = this.#geometry;
+    assert(bytes === chunkSize || this.catalogue.layers.length === 0, 'layers have chunks of one size');
     this.#geometry.chunkSize = bytes;
   }
 

@@ -10,6 +10,7 @@
 import { basename, isAbsolute, join } from 'node:path';
 import type { Clock } from '../../base/clock.js';
 import { type RandomSource, randomGuid } from '../../base/random.js';
+import { Turns } from '../../base/turns.js';
 import type { WriteOnceDevice } from '../../block/write-once-device.js';
 import type { FileSystem } from '../../io/file-system.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
@@ -75,7 +76,7 @@ export class SnapshotStore {
   /** The folder is there, or was made. */
   #hasFolder: boolean;
   /** Changes one after the other. */
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   private constructor(folder: string, access: StoreAccess, record: SnapshotRecord, isStored: boolean) {
     this.folder = folder;
@@ -141,7 +142,7 @@ export class SnapshotStore {
 
   /** Changes the record, durably. @throws NO_SPACE, PERMISSION_DENIED, IO_FAILED; then it is as it was */
   update(change: (record: SnapshotRecord) => void): Promise<void> {
-    const done = this.#queue.then(async () => {
+    return this.#turns.take(async () => {
       const next = structuredClone(this.#record);
       change(next);
       await this.makeFolder();
@@ -149,20 +150,13 @@ export class SnapshotStore {
       this.#record = next;
       this.#isStored = true;
     });
-    this.#queue = done.catch(() => undefined);
-    return done;
-  }
-
-  /** Of the next snapshot, which is the only one; stored with it. */
-  setChunkSize(bytes: number): void {
-    this.#record.chunkSize = bytes;
   }
 
   /** Records a snapshot. The image counts as open from now on: `markClosed` says when it is not. */
-  async add(entry: SnapshotEntry, imageSize: number): Promise<void> {
+  async add(entry: SnapshotEntry, imageSize: number, chunkSize: number): Promise<void> {
     const { self, clock } = this.#access;
     await this.update((record) => {
-      record.imageSize = imageSize;
+      Object.assign(record, { imageSize, chunkSize });
       record.snapshots.push(entry);
       delete record.stamp;
       record.open = { ...self, since: clock.now() };
