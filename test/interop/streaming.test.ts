@@ -50,9 +50,14 @@ beforeAll(() => {
 const needsQemu = lacking('qemu-img');
 
 describe.each(IMAGE_KINDS)('a streamed $name', (kind) => {
-  it.skipIf(needsQemu)(`is what qemu-img expects${needsQemu}`, async () => {
-    const image = path.join(testFolder(), 'image');
+  let image: string;
+
+  beforeAll(async () => {
+    image = path.join(makeTempFolder('streamed'), 'image');
     await mustShell(`vhdkit convert "$1" - ${kind.vhdkit.join(' ')} | cat > "$2"`, [disk, image]);
+  });
+
+  it.skipIf(needsQemu)(`is what qemu-img expects${needsQemu}`, async () => {
     expect(await qemuVirtualSize(image, kind.qemu)).toBe(SIZE);
     const raw = { path: disk, format: 'raw' };
     expect(await qemuDifference({ path: image, format: kind.qemu }, raw)).toBeUndefined();
@@ -60,17 +65,21 @@ describe.each(IMAGE_KINDS)('a streamed $name', (kind) => {
   });
 
   it.skipIf(!tool('vhdiinfo'))(`is accepted by libvhdi${lacking('vhdiinfo')}`, async () => {
-    const image = path.join(testFolder(), 'image');
-    await mustShell(`vhdkit convert "$1" - ${kind.vhdkit.join(' ')} > "$2"`, [disk, image]);
     expect(await vhdiComplaint(image, SIZE)).toBeUndefined();
   });
 
+  if (kind.name === 'dynamic VHD') {
+    it('reads the same in vhd-lib', async () => {
+      expect(await vhdLibContentHash(image)).toBe(await sha256(disk));
+    });
+  }
+
   it.skipIf(needsQemu)(`from qemu-img is read from stdin${needsQemu}`, async () => {
     const folder = testFolder();
-    const image = path.join(folder, 'image');
+    const made = path.join(folder, 'image');
     const back = path.join(folder, 'back.raw');
-    await qemuConvert(disk, kind, image);
-    const { stderr } = await mustShell('cat "$1" | vhdkit convert - "$2"', [image, back]);
+    await qemuConvert(disk, kind, made);
+    const { stderr } = await mustShell('cat "$1" | vhdkit convert - "$2"', [made, back]);
     await expectIdentical(disk, back);
     expect(stderr).toBe(
       `stdin is spooled into an unnamed temporary file in ${folder}: its format shows only at its ends; if it is a raw disk, say -f raw\n`,
@@ -85,12 +94,6 @@ describe.each(IMAGE_KINDS)('a streamed $name', (kind) => {
     await expectIdentical(disk, back);
     expect(stderr).toBe('');
   });
-});
-
-it('a streamed dynamic VHD reads the same in vhd-lib', async () => {
-  const image = path.join(testFolder(), 'disk.vhd');
-  await mustShell('vhdkit convert "$1" - -O vhd > "$2"', [disk, image]);
-  expect(await vhdLibContentHash(image)).toBe(await sha256(disk));
 });
 
 describe.each([
@@ -116,16 +119,19 @@ describe.each([
     const same = await vhdkit(['compare', disk, target]);
     expect(same.status, same.stderr).toBe(0);
   });
+});
 
-  it.skipIf(lacks)(`a VHD out and in${lacks}`, async () => {
-    const folder = testFolder();
-    const packed = path.join(folder, 'packed');
-    const target = path.join(folder, 'back.raw');
-    await mustShell(`vhdkit convert "$1" - -O vhd | ${pack} > "$2"`, [disk, packed]);
-    await mustShell(`${unpack} < "$1" | vhdkit convert - "$2" -f vhd`, [packed, target]);
-    await expectIdentical(disk, target);
-    expect(storedBytes(target)).toBeLessThan(12 * MiB);
-  });
+const lacksZstd = lacking('zstd');
+
+// By one packer of the three: what goes through the pipes is not its business.
+it.skipIf(lacksZstd)(`a VHD out and in, through zstd${lacksZstd}`, async () => {
+  const folder = testFolder();
+  const packed = path.join(folder, 'packed');
+  const target = path.join(folder, 'back.raw');
+  await mustShell('vhdkit convert "$1" - -O vhd | zstd -q > "$2"', [disk, packed]);
+  await mustShell('zstd -dcq < "$1" | vhdkit convert - "$2" -f vhd', [packed, target]);
+  await expectIdentical(disk, target);
+  expect(storedBytes(target)).toBeLessThan(12 * MiB);
 });
 
 describe('what is said, and where', () => {
@@ -140,8 +146,6 @@ describe('what is said, and where', () => {
 
   it('JSON progress knows the length from the first line on', async () => {
     const out = path.join(testFolder(), 'out.vhdx');
-    const { stderr } = await mustShell('vhdkit convert "$1" - -O vhdx -q > "$2"', [disk, out]);
-    expect(stderr).toBe('');
     const script = 'vhdkit convert "$1" - -O vhdx --progress json > "$2"';
     const lines = (await mustShell(script, [disk, out])).stderr
       .split('\n')
