@@ -21,6 +21,7 @@ import { type ImageState, imageState } from './snapshot/image-state.js';
 import type { OpenMark } from './snapshot/record.js';
 import { SnapshotSet } from './snapshot/snapshot-set.js';
 import { type DeviceAccess, SnapshotStore, type StoreAccess } from './snapshot/store.js';
+import { snapshotFolder } from './snapshot-folder.js';
 import {
   chunkSizesOf,
   createWriteOnce,
@@ -37,7 +38,7 @@ export type { BreakReason, SnapshotEntry, SnapshotRecord } from './snapshot/reco
 export type { SweepOptions } from './snapshot/restore-run.js';
 export { type NewSnapshot, SnapshotSet } from './snapshot/snapshot-set.js';
 export { SnapshotStore } from './snapshot/store.js';
-export { snapshotFolder } from './snapshot-folder.js';
+export { snapshotFolder };
 
 /** Kinds of write-once devices that snapshots can be kept in. */
 export const SNAPSHOT_DEVICES: readonly LocalKind[] = ['sparse', 'vhdx', 'thin'];
@@ -125,13 +126,17 @@ export async function attachSnapshots(
   const { folder, writable, provider, expendable = [] } = options;
   const { clock, random } = access;
   const found = await openStore(folder, access);
-  const store = found ?? SnapshotStore.begin(folder, storeAccess(access), disk.size, DEFAULT_CHUNK_SIZE);
+  const real = (await access.fileSystem.realPath?.(file.path)) ?? file.path;
+  if (folder !== snapshotFolder(real)) await found?.assertImage(real);
+  const shape = { path: real, size: disk.size, chunkSize: DEFAULT_CHUNK_SIZE };
+  const store = found ?? SnapshotStore.begin(folder, storeAccess(access), shape);
   const state: ImageState = found ? imageState(store.record, file) : 'unchanged';
   if (state === 'changed') await store.giveUpAll(disk.size, writable);
   if (found && writable) await store.sweep();
   const copier = new CopyAndWriter({ clock, random, ...(provider ? { provider } : {}) });
   const set = await SnapshotSet.open({ primary: disk, file, store, copier, writable, expendable });
-  if (writable) await set.removeLeftovers();
+  // What can't be removed now stays recorded: that is no reason to refuse the image.
+  if (writable) await set.removeLeftovers().catch(() => undefined);
   return { set, state, tally: copier.tally };
 }
 

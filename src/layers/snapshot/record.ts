@@ -53,6 +53,8 @@ export interface OpenMark {
 export interface SnapshotRecord {
   /** Ties devices to this image. */
   imageId: string;
+  /** Its path when the first snapshot was made, or when it was last found elsewhere. */
+  image?: string;
   imageSize: number;
   chunkSize: number;
   /** Oldest first. */
@@ -77,9 +79,10 @@ export function invalidRecord(path: string, reason: string, message: string): Vh
 
 /** Content in one fixed order, so that its checksum can be computed again. */
 function ordered(record: SnapshotRecord): object {
-  const { imageId, imageSize, chunkSize, snapshots, stamp, open, restoring, leftovers } = record;
+  const { imageId, image, imageSize, chunkSize, snapshots, stamp, open, restoring, leftovers } = record;
   return {
     imageId,
+    image,
     imageSize,
     chunkSize,
     snapshots: snapshots.map(({ id, name, created, kind, device, state, policy, reason }) => ({
@@ -146,7 +149,8 @@ function isOpenMark(value: unknown): value is OpenMark & Fields {
 }
 
 function isRecord(content: Fields): content is SnapshotRecord & Fields {
-  const { imageId, imageSize, chunkSize, snapshots, stamp, open, restoring, leftovers } = content;
+  const { imageId, image, imageSize, chunkSize, snapshots, stamp, open, restoring, leftovers } = content;
+  if (image !== undefined && !isText(image)) return false;
   if (!isText(imageId) || !isCount(imageSize) || !isCount(chunkSize) || !isPowerOfTwo(chunkSize))
     return false;
   if (!Array.isArray(snapshots) || snapshots.length > MAX_SNAPSHOTS || !snapshots.every(isEntry))

@@ -7,12 +7,13 @@
  *
  * Not here: what a record means for a disk in use (snapshot-set.ts).
  */
-import { basename, isAbsolute, join } from 'node:path';
+import { basename, isAbsolute, join, resolve } from 'node:path';
 import type { Clock } from '../../base/clock.js';
+import { VhdkitError } from '../../base/errors.js';
 import { type RandomSource, randomGuid } from '../../base/random.js';
 import { Turns } from '../../base/turns.js';
 import type { WriteOnceDevice } from '../../block/write-once-device.js';
-import type { FileSystem } from '../../io/file-system.js';
+import { type FileSystem, sameFile } from '../../io/file-system.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { readSmallFile, removeIfThere, replaceFile } from '../../io/small-file.js';
 import type { ImageStamp } from '../image-stamp.js';
@@ -107,10 +108,33 @@ export class SnapshotStore {
   }
 
   /** A store without snapshots, of which nothing is written yet. Sizes in bytes. */
-  static begin(folder: string, access: StoreAccess, imageSize: number, chunkSize: number): SnapshotStore {
+  static begin(
+    folder: string,
+    access: StoreAccess,
+    { path, size, chunkSize }: { path: string; size: number; chunkSize: number },
+  ): SnapshotStore {
     const imageId = randomGuid(access.random);
-    const record = { imageId, imageSize, chunkSize, snapshots: [], leftovers: [] };
+    const image = resolve(path);
+    const record = { imageId, image, imageSize: size, chunkSize, snapshots: [], leftovers: [] };
     return new SnapshotStore(folder, access, record, false);
+  }
+
+  /**
+   * Refuses an image while the one that the record was made for is somewhere else: a folder that is named for two
+   * images would mix their pasts. Not asked where the folder lies beside its image, because both are moved and copied.
+   * @throws SNAPSHOT_RECORD_INVALID; `context.reason`: `another-image`
+   */
+  async assertImage(path: string): Promise<void> {
+    const { fileSystem } = this.#access;
+    const { image } = this.#record;
+    const [wanted, found] = [image && (await fileSystem.identity(image)), await fileSystem.identity(path)];
+    if (wanted && found && !sameFile(wanted, found))
+      throw new VhdkitError('SNAPSHOT_RECORD_INVALID', `${this.folder} has the snapshots of ${image}`, {
+        operation: 'open snapshots',
+        context: { path: this.folder, reason: 'another-image' },
+        hint: 'Name another folder: each image needs one of its own.',
+      });
+    this.#record.image = resolve(path);
   }
 
   /** As it is stored, or is going to be with the next change. */

@@ -211,6 +211,20 @@ describe('snapshots of a raw image', () => {
     expect(await fs.readdir(path.dirname(image))).toEqual(['disk.img']);
   });
 
+  it('need a folder of their own', async () => {
+    const [image, other] = [await newImage(), await newImage()];
+    const folder = path.join(testFolder('named'), 'snapshots');
+    await createSnapshot(host, { path: image, name: 'monday', folder });
+    const second = createSnapshot(host, { path: other, name: 'tuesday', folder });
+    const wanted = { code: 'SNAPSHOT_RECORD_INVALID', context: { reason: 'another-image' } };
+    await expect(second).rejects.toMatchObject(wanted);
+    // Nothing became of the first one's, also when it is moved.
+    await fs.rename(image, `${image}-2`);
+    const list = await listSnapshots(host, { path: `${image}-2`, folder });
+    expect(list.snapshots).toMatchObject([{ name: 'monday', state: 'intact' }]);
+    await deleteSnapshots(host, { path: `${image}-2`, folder, names: ['monday'] });
+  });
+
   it('leave alone what lies in the place of their device by now', async () => {
     const [image, other] = [await newImage(), await newImage()];
     const writeOnce = path.join(path.dirname(image), 'device');
