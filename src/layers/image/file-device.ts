@@ -6,8 +6,10 @@
  *
  * Not here: locks between processes, who may write (operations).
  */
+
 import { KiB, MiB, roundDown, roundUp } from '../../base/bytes.js';
 import { VhdkitError } from '../../base/errors.js';
+import { GroupCommit } from '../../base/group-commit.js';
 import type { Timer } from '../../base/timer.js';
 import type {
   BlockDevice,
@@ -16,7 +18,6 @@ import type {
   DeviceWriteOptions,
   DeviceZeroOptions,
 } from '../../block/block-device.js';
-import { FlushGate } from '../../block/flush-gate.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { DirtyTimer } from './dirty-timer.js';
 import { QuickWriter } from './quick-writer.js';
@@ -51,7 +52,7 @@ export class FileDevice implements BlockDevice {
   readonly #file: RandomAccessFile;
   /** Ranges given back or zeroed cheaply are multiples of it. */
   readonly #unit: number;
-  readonly #gate: FlushGate;
+  readonly #flushes: GroupCommit<void>;
   readonly #dirty: DirtyTimer;
   readonly #closeFile: () => Promise<void>;
 
@@ -72,8 +73,8 @@ export class FileDevice implements BlockDevice {
       extents: true,
       multiConn: true,
     };
-    this.#gate = new FlushGate(() => file.flush());
-    this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#gate.flush());
+    this.#flushes = new GroupCommit(() => file.flush());
+    this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#flushes.add());
     if (file.peek) this.readNow = (buffer, offset) => file.peek?.(buffer, offset) ?? false;
     if (writable && (file.poke || file.writeHere)) {
       const quick = new QuickWriter(timer);
@@ -115,7 +116,7 @@ export class FileDevice implements BlockDevice {
 
   async flush(): Promise<void> {
     this.#dirty.settled();
-    await this.#gate.flush();
+    await this.#flushes.add();
   }
 
   async extents(offset: number, length: number): Promise<DeviceExtent[]> {

@@ -7,7 +7,9 @@
  *
  * Not here: how changes are kept apart (image-changes.ts), locks between processes (operations).
  */
+
 import { KiB } from '../../base/bytes.js';
+import { GroupCommit } from '../../base/group-commit.js';
 import type { Timer } from '../../base/timer.js';
 import type {
   BlockDevice,
@@ -16,7 +18,6 @@ import type {
   DeviceWriteOptions,
   DeviceZeroOptions,
 } from '../../block/block-device.js';
-import { FlushGate } from '../../block/flush-gate.js';
 import type { Chain } from '../../formats/chain.js';
 import type { EditableImage } from '../../formats/editable-image.js';
 import { DirtyTimer } from './dirty-timer.js';
@@ -39,7 +40,7 @@ export class ImageDevice implements BlockDevice {
   readonly preferredSize = 4 * KiB;
   readonly capabilities: DeviceCapabilities;
   readonly #changes: ImageChanges;
-  readonly #gate: FlushGate;
+  readonly #flushes: GroupCommit<void>;
   readonly #dirty: DirtyTimer;
   readonly #closeImages: () => Promise<void>;
 
@@ -57,8 +58,8 @@ export class ImageDevice implements BlockDevice {
       multiConn: true,
     };
     this.#changes = new ImageChanges(chain, top, timer);
-    this.#gate = new FlushGate(() => top.flush());
-    this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#gate.flush());
+    this.#flushes = new GroupCommit(() => top.flush());
+    this.#dirty = new DirtyTimer(timer, flushAfter, () => this.#flushes.add());
     this.#closeImages = close;
   }
 
@@ -93,7 +94,7 @@ export class ImageDevice implements BlockDevice {
 
   async flush(): Promise<void> {
     this.#dirty.settled();
-    await this.#gate.flush();
+    await this.#flushes.add();
   }
 
   extents(offset: number, length: number): Promise<DeviceExtent[]> {

@@ -8,8 +8,10 @@
  * Deliberately forgetful: which blocks were written is in memory only, so the file is worth nothing without the
  * process. What is to be kept goes into a differencing image.
  */
+
 import { KiB, roundDown, roundUp } from '../../base/bytes.js';
 import { VhdkitError } from '../../base/errors.js';
+import { GroupCommit } from '../../base/group-commit.js';
 import { RangeLock } from '../../base/range-lock.js';
 import type { Timer } from '../../base/timer.js';
 import type {
@@ -19,7 +21,6 @@ import type {
   DeviceWriteOptions,
   DeviceZeroOptions,
 } from '../../block/block-device.js';
-import { FlushGate } from '../../block/flush-gate.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { BlockSet } from './block-set.js';
 import { allEnded, pushRuns } from './chain-reader.js';
@@ -47,7 +48,7 @@ export class OverlayDevice implements BlockDevice {
   readonly #written: BlockSet;
   readonly #locks = new RangeLock();
   readonly #quick: QuickWriter;
-  readonly #gate: FlushGate;
+  readonly #flushes: GroupCommit<void>;
 
   /** Both belong to the overlay from now on. @param scratch empty */
   constructor(below: BlockDevice, scratch: RandomAccessFile, timer: Timer) {
@@ -57,7 +58,7 @@ export class OverlayDevice implements BlockDevice {
     this.label = below.label;
     this.size = below.size;
     this.#written = new BlockSet(Math.ceil(below.size / BLOCK));
-    this.#gate = new FlushGate(() => scratch.flush());
+    this.#flushes = new GroupCommit(() => scratch.flush());
     const punches = scratch.punch !== undefined;
     this.capabilities = {
       writable: true,
@@ -123,7 +124,7 @@ export class OverlayDevice implements BlockDevice {
   }
 
   flush(): Promise<void> {
-    return this.#gate.flush();
+    return this.#flushes.add();
   }
 
   async extents(offset: number, length: number): Promise<DeviceExtent[]> {

@@ -1,7 +1,6 @@
 /** The small parts of devices over images, and the guard: each rule once. */
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../../../src/block/block-device.js';
-import { FlushGate } from '../../../../src/block/flush-gate.js';
 import { assertNotLoosened, GuardedDevice } from '../../../../src/block/guarded-device.js';
 import { MemoryDevice } from '../../../../src/block/memory-device.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
@@ -54,22 +53,6 @@ describe('a guard', () => {
     expect(closed).toBe(false);
     finish();
     await Promise.all([reading, closing]);
-  });
-});
-
-describe('a flush gate', () => {
-  it('answers with a run that began after it was asked', async () => {
-    const runs: (() => void)[] = [];
-    const gate = new FlushGate(() => new Promise<void>((resolve) => runs.push(resolve)));
-    const first = gate.flush();
-    const later = [gate.flush(), gate.flush(), gate.flush()];
-    expect(runs).toHaveLength(1);
-    runs[0]?.();
-    await first;
-    await new Promise(setImmediate);
-    expect(runs).toHaveLength(2);
-    runs[1]?.();
-    await Promise.all(later);
   });
 });
 
