@@ -59,15 +59,19 @@ async function makeFolder(folder: string): Promise<void> {
   }
 }
 
+/** Each that fails means that somebody else's last token ended at that very moment. */
+const FOLDER_ATTEMPTS = 50;
+
 /** Opens a new file in the hidden folder, which somebody else may be removing at this moment. */
 async function openNew(path: string): Promise<number> {
   const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
   for (let attempt = 1; ; attempt += 1) {
-    await makeFolder(dirname(path));
     try {
+      await makeFolder(dirname(path));
       return await openDescriptor(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
     } catch (error) {
-      if (systemCode(error) !== 'ENOENT' || attempt === 3) throw error;
+      // Also while it is looked at: `mkdir` found it, and then it was gone.
+      if (systemCode(error) !== 'ENOENT' || attempt === FOLDER_ATTEMPTS) throw error;
     }
   }
 }
