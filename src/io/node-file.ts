@@ -55,15 +55,30 @@ export class NodeFile implements RandomAccessFile {
   async read(buffer: Uint8Array, offset: number): Promise<number> {
     assertBytes(offset, 'offset');
     let done = 0;
+    let missing = false;
     while (done < buffer.length) {
       const length = Math.min(buffer.length - done, MAX_IO);
       const count = await this.#guard('read', offset + done, length, () =>
         call<number>((cb) => fs.read(this.fd, buffer, done, length, offset + done, cb)),
       );
-      if (count === 0) break;
+      if (count === 0) {
+        if (offset + done >= this.size()) break;
+        // It may have grown a moment ago.
+        if (missing) throw this.#nothingAt(offset + done);
+      }
+      missing = count === 0;
       done += count;
     }
     return done;
+  }
+
+  /** Whoever reads takes for zeros what a file does not have, so nothing may be missing before its end. */
+  #nothingAt(offset: number): VhdkitError {
+    return new VhdkitError('IO_FAILED', `${this.path} gave no bytes at ${offset}, which is not its end`, {
+      operation: `read ${this.path}`,
+      context: { path: this.path, offset },
+      hint: 'The storage does not answer as it should: look at it (system log, mount) before trying again.',
+    });
   }
 
   async write(buffer: Uint8Array, offset: number): Promise<void> {

@@ -1,12 +1,16 @@
 /**
  * The system's files, and new files that are complete or not there.
  */
+import { existsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeFileSystem } from '../../../src/io/node-file-system.js';
 import { nativeCalls } from '../../../src/native/native.js';
+
+/** Storage that gives fewer bytes than the file has: the kernel says a page, and answers with a word. */
+const SHORT_OF_ITS_SIZE = '/sys/kernel/mm/transparent_hugepage/enabled';
 
 let folder: string;
 beforeEach(async () => {
@@ -29,6 +33,13 @@ describe('NodeFile', () => {
     expect(await file.read(buffer, 998)).toBe(7);
     expect(buffer.toString()).toBe('\0\0helloxxx');
     expect(await file.read(buffer, 5000)).toBe(0);
+    await file.close();
+  });
+
+  it.skipIf(!existsSync(SHORT_OF_ITS_SIZE))('never passes off missing bytes as the end', async () => {
+    const file = await nodeFileSystem.open(SHORT_OF_ITS_SIZE);
+    expect(file.size()).toBeGreaterThan(1000);
+    await expect(file.read(Buffer.alloc(1000), 0)).rejects.toMatchObject({ code: 'IO_FAILED' });
     await file.close();
   });
 
