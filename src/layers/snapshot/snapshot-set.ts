@@ -59,6 +59,8 @@ export class SnapshotSet {
   readonly #closing = new Set<string>();
   /** Ends of deletions: devices to be closed and removed when nobody reads from them any more. */
   readonly #endings = new Set<Promise<void>>();
+  /** Name of the snapshot that is being made: until that is done, what it shows may change. */
+  #making: string | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(parts: SnapshotSetParts, layers: readonly SnapshotLayer[]) {
@@ -94,13 +96,14 @@ export class SnapshotSet {
     }
   }
 
-  /** A snapshot for reading, as long as the set is open. @throws NOT_FOUND, SNAPSHOT_BROKEN */
+  /** A snapshot for reading, as long as the set is open. @throws NOT_FOUND, SNAPSHOT_BROKEN, IN_USE (it is being made) */
   view(name: string): SnapshotView {
     return new SnapshotView(this.volume, this.#intactLayer(name));
   }
 
   /**
-   * Makes a snapshot of this moment: of the one at which the epoch changes, while others read and write.
+   * Makes a snapshot of this moment: of the one at which the epoch changes, while others read and write. Answers when
+   * the writes that had begun by then have ended: they are part of it.
    * @throws INVALID_ARGUMENT (name, kind), ALREADY_EXISTS, WRITE_ONCE_MISMATCH, NO_SPACE, IN_USE (a restore), IO_FAILED
    */
   create(options: NewSnapshot): Promise<SnapshotEntry> {
@@ -235,6 +238,12 @@ export class SnapshotSet {
     const { id } = this.#entryNamed(name);
     const layer = this.volume.catalogue.layers.find((each) => each.id === id);
     const { label } = this.volume;
+    if (name === this.#making)
+      throw new VhdkitError('IN_USE', `The snapshot '${name}' of ${label} is still being made`, {
+        operation: 'find snapshot',
+        context: { path: label, snapshot: name },
+        hint: 'Try again when it has been made.',
+      });
     if (!layer) throw lostSnapshot(label, this.#entryNamed(name));
     assertIntact(layer, label);
     return layer;
@@ -255,16 +264,27 @@ export class SnapshotSet {
     assertSnapshotName(options.name);
     this.#assertNoRestore();
     this.#assertRoom(options.name);
-    const made = await this.#add(options);
+    this.#making = options.name;
     try {
-      // What was written by now is part of the snapshot, also after a power failure.
+      const made = await this.#add(options);
+      await this.#settleNewest(options.name);
+      return made;
+    } finally {
+      this.#making = undefined;
+    }
+  }
+
+  /** From then on the newest snapshot shows the same for ever, also after a power failure. */
+  async #settleNewest(name: string): Promise<void> {
+    try {
+      // Writes that had begun before it are part of it. Only we wait for them.
+      await this.volume.earlierWrites();
       await this.volume.flush();
     } catch (error) {
       // If it can't be taken back now either, it stays as it is, and can be deleted.
-      await this.#delete(options.name, {}).catch(() => undefined);
+      await this.#delete(name, {}).catch(() => undefined);
       throw error;
     }
-    return made;
   }
 
   /** From the moment of the last step on there is one more snapshot; not durably so. */
@@ -438,6 +458,8 @@ export class SnapshotSet {
       delete record.restoring;
     });
     volume.endRestore();
+    // Writes that had begun before are still settling their chunks.
+    await volume.catalogue.settled();
     await this.#settled?.close();
     this.#settled = undefined;
     await store.removeSettled();

@@ -2,8 +2,9 @@
  * A disk with snapshots: what is written to it first saves what snapshots need (US 8,281,096, 9,405,709).
  *
  * Invariants: a snapshot is one moment: writes that had begun before `addSnapshot` are in it when they end, later
- * ones are not, and nobody waits for a drain. Reads of the disk itself cost nothing extra; writes to chunks that
- * are covered go straight through, at once where the primary can do that.
+ * ones are not. No request waits for a drain; only who makes the snapshot does, because until then it may change.
+ * Reads of the disk itself cost nothing extra; writes to chunks that are covered go straight through, at once where
+ * the primary can do that.
  *
  * Not here: where devices lie and what survives a restart (store.ts); who may do what when
  * (snapshot-set.ts).
@@ -95,9 +96,15 @@ export class SnapshotVolume implements BlockDevice {
     this.#geometry.chunkSize = bytes;
   }
 
-  /** From this moment on there is one more snapshot. Its device is empty. */
+  /** From this moment on there is one more snapshot. Its device is empty. It may change until `earlierWrites` have ended. */
   addSnapshot(layer: SnapshotLayer): void {
     this.catalogue.append(layer);
+  }
+
+  /** Resolves when the writes have ended that had begun before the newest snapshot, or restore. */
+  async earlierWrites(): Promise<void> {
+    const { catalogue, size } = this;
+    await catalogue.earlierWrites(catalogue.epoch, 0, size);
   }
 
   /** From this moment on the disk shows the snapshot; its chunks are yet to be put back (`sweep`). */
