@@ -1,7 +1,7 @@
 /**
  * Randomness, injected: identifiers and secrets come from a RandomSource so that tests can fix them.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomFillSync } from 'node:crypto';
 import { guidFromBytes } from './guid.js';
 
 export interface RandomSource {
@@ -9,7 +9,27 @@ export interface RandomSource {
   bytes(count: number): Uint8Array;
 }
 
-export const systemRandom: RandomSource = { bytes: (count) => Uint8Array.from(randomBytes(count)) };
+/** Asking the system costs microseconds however little is asked for, so small requests share an answer. */
+const POOL_BYTES = 2048;
+const MOST_POOLED = 64;
+const pool = new Uint8Array(POOL_BYTES);
+let taken = POOL_BYTES;
+
+/** Bytes of the pool, each handed out once and not kept. */
+function pooled(count: number): Uint8Array {
+  if (taken + count > POOL_BYTES) {
+    randomFillSync(pool);
+    taken = 0;
+  }
+  const bytes = pool.slice(taken, taken + count);
+  pool.fill(0, taken, taken + count);
+  taken += count;
+  return bytes;
+}
+
+export const systemRandom: RandomSource = {
+  bytes: (count) => (count <= MOST_POOLED ? pooled(count) : Uint8Array.from(randomBytes(count))),
+};
 
 /** A version 4 (random) GUID as text. */
 export function randomGuid(random: RandomSource): string {

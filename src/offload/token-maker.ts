@@ -13,7 +13,7 @@ import type { OffloadReadOptions } from './offload-provider.js';
 import { type PersistentData, persistentUnsupported } from './persistent-data.js';
 import type { TokenRecord, TokenStore } from './store/token-store.js';
 import type { Token } from './token.js';
-import { encodeToken, RANDOM_VALUE_BYTES, TOKEN_ID_BYTES } from './token-codec.js';
+import { encodeToken, RANDOM_VALUE_BYTES, TOKEN_ID_BYTES, type TokenKey } from './token-codec.js';
 import type { TokenEndings } from './token-endings.js';
 import type { TokenRoom } from './token-room.js';
 import { hex, unhex } from './token-secrets.js';
@@ -43,12 +43,25 @@ export interface MakerParts {
   store: TokenStore;
   endings: TokenEndings;
   room: TokenRoom;
-  key: Uint8Array;
+  key: TokenKey;
   creator: Uint8Array;
   defaultTtl: number;
   maxTtl: number;
   persistent: PersistentData | undefined;
   process: ProcessIdentity | undefined;
+}
+
+/**
+ * A token's id: the time in steps of 16 ms, then 24 random bits. So what is bound one after the other lies together in
+ * a store, which then changes the same few pages over and over. Ids are no secret.
+ */
+function freshId(now: number, random: RandomSource): Uint8Array {
+  const id = new Uint8Array(TOKEN_ID_BYTES);
+  const step = Math.floor(now / 16);
+  new DataView(id.buffer).setUint32(0, step / 256);
+  id[4] = step;
+  id.set(random.bytes(3), 5);
+  return id;
 }
 
 export type NewRecord = Omit<TokenRecord, 'id'>;
@@ -96,11 +109,12 @@ export class TokenMaker {
   ): Promise<PutRecord> {
     const { clock, random, store, room } = this.#parts;
     const newcomer = { priority: record.priority ?? 0, keptBytes: 0, together };
-    // 64 random bits: a second round is all but impossible, a third one means a broken random source.
+    // A second round is rare, a third one all but impossible: a fourth would mean a broken random source.
     for (let attempt = 0; attempt < 3; attempt += 1) {
-      const id = hex(random.bytes(TOKEN_ID_BYTES));
+      const now = clock.now();
+      const id = hex(freshId(now, random));
       const complete = { ...record, id, ...more(id) };
-      const revision = await room.admit(newcomer, clock.now(), () => store.put(complete));
+      const revision = await room.admit(newcomer, now, () => store.put(complete));
       if (revision === undefined) continue;
       together.add(id);
       return { record: complete, revision };

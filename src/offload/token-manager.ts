@@ -15,7 +15,7 @@
  * Its parts: token-maker.ts (records and their 512 bytes), token-bindings.ts (what is known here, and its
  * memory), token-renewal.ts (what is told to the store), token-room.ts (limits), token-endings.ts, close-bound.ts.
  */
-import { timingSafeEqual } from 'node:crypto';
+import { createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { isVhdkitError } from '../base/errors.js';
@@ -28,8 +28,8 @@ import type { BoundToken } from './offload-provider.js';
 import type { PersistentData } from './persistent-data.js';
 import { MemoryTokenStore } from './store/memory-store.js';
 import { storeError } from './store/store-errors.js';
-import type { TokenStore } from './store/token-store.js';
-import type { Token, TokenMode } from './token.js';
+import type { TokenRecord, TokenStore } from './store/token-store.js';
+import type { Token } from './token.js';
 import {
   type Binding,
   type BindingOrigin,
@@ -41,7 +41,7 @@ import { Bindings } from './token-bindings.js';
 import { CREATOR_ID_BYTES, creatorOf, decodeToken, type TokenFields, ZERO_TOKEN } from './token-codec.js';
 import { type Afterwards, TokenEndings } from './token-endings.js';
 import { assertStillUnchanged } from './token-fingerprint.js';
-import { type BindOptions, type PutRecord, TokenMaker } from './token-maker.js';
+import { type BindOptions, TokenMaker } from './token-maker.js';
 import { ended, invalid, refusalReason } from './token-refusal.js';
 import { LEASE, TokenRenewal } from './token-renewal.js';
 import { TokenRoom } from './token-room.js';
@@ -89,7 +89,7 @@ const ZERO: ResolvedToken = { kind: 'zero' };
 export class TokenManager {
   readonly #clock: Clock;
   readonly #store: TokenStore;
-  readonly #key: Uint8Array;
+  readonly #key: KeyObject;
   readonly #creator: Uint8Array;
   readonly #sources: TokenSources | undefined;
   readonly #process: ProcessIdentity | undefined;
@@ -103,8 +103,9 @@ export class TokenManager {
 
   constructor(options: TokenManagerOptions) {
     const { clock, random, persistent, process, store = new MemoryTokenStore() } = options;
-    const { key = random.bytes(32), defaultTtl = DEFAULT_TTL, maxTtl = MAX_TTL } = options;
-    const creator = options.key ? creatorOf(key) : random.bytes(CREATOR_ID_BYTES);
+    const { key: secret = random.bytes(32), defaultTtl = DEFAULT_TTL, maxTtl = MAX_TTL } = options;
+    const key = createSecretKey(secret);
+    const creator = options.key ? creatorOf(secret) : random.bytes(CREATOR_ID_BYTES);
     const endings = new TokenEndings(store, persistent);
     const inUse = (id: string): boolean => (this.#bindings.get(id)?.pins ?? 0) > 0;
     const room = new TokenRoom(store, endings, process, inUse, (id, reason) => this.#forget(id, reason));
@@ -145,11 +146,16 @@ export class TokenManager {
     ranges: readonly ByteRange[],
     options: BindOptions,
   ): Promise<BoundToken[]> {
-    const { mode } = options;
+    const { mode, together = new Set<string>() } = options;
     if (mode === 'zero') return ranges.map((range) => ({ token: ZERO_TOKEN, ...range }));
     const bound: BoundToken[] = [];
     try {
-      for await (const one of this.#bindData(file, ranges, mode, options)) bound.push(one);
+      if (mode === 'persistent') {
+        const records = await this.#maker.persistent(file, ranges, { ...options, together });
+        for (const record of records) bound.push(this.#handOut(file, record, options));
+      } else {
+        for (const range of ranges) bound.push(await this.#bindOne(file, range, mode, together, options));
+      }
       return bound;
     } catch (error) {
       // All or none. The error says what is wrong; what can't be taken back now expires.
@@ -159,35 +165,25 @@ export class TokenManager {
     }
   }
 
-  async *#bindData(
+  async #bindOne(
     file: RandomAccessFile,
-    ranges: readonly ByteRange[],
-    mode: Exclude<TokenMode, 'zero'>,
+    range: ByteRange,
+    mode: 'change-vulnerable' | 'point-in-time',
+    together: Set<string>,
     options: BindOptions,
-  ): AsyncGenerator<BoundToken> {
-    const { together = new Set<string>() } = options;
-    if (mode === 'persistent') {
-      const records = await this.#maker.persistent(file, ranges, { ...options, together });
-      for (const record of records) yield this.#handOut(file, record, options);
-      return;
-    }
-    for (const range of ranges) {
-      // Taken before the size: a change in between is noticed.
-      const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
-      const record = this.#maker.record(file, range, mode, options);
-      if (fingerprint) record.fingerprint = fingerprint;
-      yield await this.#bindOne(file, await this.#maker.put(record, together), options);
-    }
-  }
-
-  async #bindOne(file: RandomAccessFile, put: PutRecord, options: BindOptions): Promise<BoundToken> {
-    const binding = await this.#remember(makeBinding(put.record, put.revision, file, 'bound here'));
-    const bound = this.#handOut(file, put.record, options);
+  ): Promise<BoundToken> {
+    // Taken before the size: a change in between is noticed.
+    const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
+    const fresh = this.#maker.record(file, range, mode, options);
+    if (fingerprint) fresh.fingerprint = fingerprint;
+    const { record, revision } = await this.#maker.put(fresh, together);
+    const binding = await this.#remember(makeBinding(record, revision, file, 'bound here'));
+    const bound = this.#handOut(file, record, options);
     this.#verified.set(bound.token, binding);
     return bound;
   }
 
-  #handOut(file: RandomAccessFile, record: PutRecord['record'], { closeBound }: BindOptions): BoundToken {
+  #handOut(file: RandomAccessFile, record: TokenRecord, { closeBound }: BindOptions): BoundToken {
     if (closeBound) this.#closeBound.add(file, record.id, this.#clock.now());
     const { offset, length } = record;
     return { token: this.#maker.encode(record), offset, length };

@@ -2,11 +2,11 @@
 import { timingSafeEqual } from 'node:crypto';
 
 export function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 }
 
 export function unhex(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text, 'hex'));
+  return Buffer.from(text, 'hex');
 }
 
 /** Compares in constant time. */

@@ -138,6 +138,7 @@ class LmdbTokenStore implements TokenStore {
   readonly #turns: Turns;
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
+  #isMarked = false;
   #key: Uint8Array = new Uint8Array(0);
   #closed = false;
 
@@ -396,7 +397,8 @@ class LmdbTokenStore implements TokenStore {
   #write(id: string, bytes: Uint8Array): number {
     const last = this.#root.getBinary('revision');
     const revision = (last?.length === REVISION_BYTES ? last.readUIntBE(2, 6) : 0) + 1;
-    const value = Buffer.alloc(REVISION_BYTES + bytes.length);
+    // Of the shared pool: of a buffer of its own the library would have to ask for the address.
+    const value = Buffer.allocUnsafe(REVISION_BYTES + bytes.length).fill(0, 0, 2);
     value.writeUIntBE(revision, 2, 6);
     this.#root.putSync('revision', value.subarray(0, REVISION_BYTES));
     value.set(bytes, REVISION_BYTES);
@@ -418,7 +420,7 @@ class LmdbTokenStore implements TokenStore {
   async #change<T>(work: () => T): Promise<T> {
     this.#assertOpen();
     try {
-      if (this.#boot !== undefined) {
+      if (this.#boot !== undefined && !this.#isMarked) {
         await this.#marked(this.#boot);
         this.#assertOpen();
       }
@@ -439,6 +441,7 @@ class LmdbTokenStore implements TokenStore {
     this.#mark ??= makeMark(this.#folder, boot);
     try {
       await this.#mark;
+      this.#isMarked = true;
     } catch (error) {
       this.#mark = undefined;
       throw error;

@@ -17,16 +17,27 @@ export const RECORD_VERSION = 1;
 export const MAX_RECORD_BYTES = 32_768;
 const MAX_LABEL_BYTES = 4096;
 
+type Always =
+  | 'id'
+  | 'random'
+  | 'mode'
+  | 'path'
+  | 'offset'
+  | 'length'
+  | 'ttl'
+  | 'created'
+  | 'lastUsed'
+  | 'revoked';
+type Optional = Exclude<keyof TokenRecord, Always>;
+
 const MODES: readonly string[] = ['point-in-time', 'change-vulnerable', 'persistent'];
 const FINGERPRINT_FIELDS = ['device', 'inode', 'size', 'mtime', 'ctime'] as const;
-const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** @throws RangeError when the record is too long: the manager made it */
 export function encodeRecord(record: TokenRecord): Uint8Array {
-  const { id: _, random, mode, path, offset, length, ttl, created, lastUsed, revoked, ...more } = record;
-  const { fingerprint, ...rest } = more;
-  if (JSON.stringify(rest.labels ?? {}).length > MAX_LABEL_BYTES)
+  const { random, mode, path, offset, length, ttl, created, lastUsed, revoked, labels } = record;
+  if (labels && JSON.stringify(labels).length > MAX_LABEL_BYTES)
     throw new RangeError(`labels of a token take more than ${MAX_LABEL_BYTES} bytes`);
   // A list, because a store may hold very many and processes map all of it.
   const fields = [
@@ -39,17 +50,34 @@ export function encodeRecord(record: TokenRecord): Uint8Array {
     created,
     lastUsed,
     revoked,
-    {
-      ...(fingerprint ? { fingerprint: FINGERPRINT_FIELDS.map((name) => String(fingerprint[name])) } : {}),
-      ...rest,
-    },
+    optionalsOf(record),
   ];
-  const text = encoder.encode(JSON.stringify(fields));
-  if (text.length >= MAX_RECORD_BYTES) throw new RangeError(`a token record of ${text.length} bytes`);
-  const bytes = new Uint8Array(text.length + 1);
+  const text = JSON.stringify(fields);
+  const bytesOfText = Buffer.byteLength(text);
+  if (bytesOfText >= MAX_RECORD_BYTES) throw new RangeError(`a token record of ${bytesOfText} bytes`);
+  const bytes = Buffer.allocUnsafe(bytesOfText + 1);
   bytes[0] = RECORD_VERSION;
-  bytes.set(text, 1);
+  bytes.write(text, 1);
   return bytes;
+}
+
+/** Named one by one: taking the others away costs more than all else. JSON leaves out what is undefined. */
+function optionalsOf(record: TokenRecord): Record<Optional, unknown> {
+  const { fingerprint: print, expires, priority, keptPath, keptBytes, keptGroup, system } = record;
+  const { usedUntil, leaving, owner, labels } = record;
+  return {
+    fingerprint: print && FINGERPRINT_FIELDS.map((name) => String(print[name])),
+    expires,
+    priority,
+    keptPath,
+    keptBytes,
+    keptGroup,
+    system,
+    usedUntil,
+    leaving,
+    owner,
+    labels,
+  };
 }
 
 /** @throws TOKEN_STORE_FAILED with reason `damaged` or `newer-version` */
