@@ -48,7 +48,7 @@ export function makeBinding(
   file: RandomAccessFile,
   origin: BindingOrigin,
 ): Binding {
-  const { offset, length, mode, lastUsed } = record;
+  const { offset, length, mode, lastUsed, ttl } = record;
   return {
     record,
     revision,
@@ -56,8 +56,8 @@ export function makeBinding(
     resolved: { kind: 'data', file, offset, length, mode },
     origin,
     lastUsed,
-    // What others bound is in use from now on, and they are to know it.
-    stored: origin === 'bound here' ? lastUsed : Number.NEGATIVE_INFINITY,
+    // What others bound is in use from now on, and they are to know it, but for what was bound or used just now.
+    stored: origin === 'bound here' ? lastUsed : lastUsed - ttl / 8,
     pins: 0,
     leases: 0,
     ownUntil: 0,
