@@ -7,7 +7,6 @@
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import { dueTime, type TokenRecord } from './store/token-store.js';
 import type { TokenMode } from './token.js';
-import { unhex } from './token-secrets.js';
 
 /** What a token stands for: a range of an open file, or zeros without end. */
 export type ResolvedToken =
@@ -22,7 +21,6 @@ export type BindingOrigin = 'bound here' | 'bound elsewhere';
 export interface Binding {
   record: TokenRecord;
   revision: number;
-  random: Uint8Array;
   resolved: ResolvedData;
   lastUsed: number;
   /** When `lastUsed` last went to the store. */
@@ -52,7 +50,6 @@ export function makeBinding(
   return {
     record,
     revision,
-    random: unhex(record.random),
     resolved: { kind: 'data', file, offset, length, mode },
     origin,
     lastUsed,

@@ -59,9 +59,12 @@ export class Bindings {
    * @param restorable says what the store can bring back
    */
   shrink(restorable: (binding: Binding) => boolean): boolean {
+    if (this.#bytes <= this.#mostBytes) return true;
+    // Some at once: finding the first of a map means passing all that were deleted before it.
+    const enough = this.#mostBytes * (1 - 1 / 64);
     let looks = LOOKS;
     for (const binding of this.#byId.values()) {
-      if (this.#bytes <= this.#mostBytes || looks === 0) break;
+      if (this.#bytes <= enough || looks === 0) break;
       looks -= 1;
       const used = binding.lastUsed > binding.queued;
       if (!used && binding.pins === 0 && restorable(binding)) this.delete(binding.record.id);

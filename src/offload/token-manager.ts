@@ -15,7 +15,7 @@
  * Its parts: token-maker.ts (records and their 512 bytes), token-bindings.ts (what is known here, and its
  * memory), token-renewal.ts (what is told to the store), token-room.ts (limits), token-endings.ts, close-bound.ts.
  */
-import { createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { isVhdkitError } from '../base/errors.js';
@@ -432,7 +432,7 @@ export class TokenManager {
     const binding =
       this.#bindings.get(hex(fields.id)) ??
       (former ? await this.#remember(former) : await this.#takeUp(fields));
-    if (!timingSafeEqual(binding.random, fields.random)) throw invalid('forged');
+    if (!sameSecret(binding.record.random, fields.random)) throw invalid('forged');
     this.#verified.set(token, binding);
     return binding;
   }
