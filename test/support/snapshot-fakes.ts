@@ -20,6 +20,27 @@ export type Delay = () => Promise<void>;
 
 export const noDelay: Delay = async () => undefined;
 
+/** A file whose requests take as long as `delay` says. */
+function slowFile(file: RandomAccessFile, delay: Delay): RandomAccessFile {
+  const read = async (buffer: Uint8Array, offset: number): Promise<number> => {
+    await delay();
+    return file.read(buffer, offset);
+  };
+  const write = async (bytes: Uint8Array, offset: number): Promise<void> => {
+    await delay();
+    await file.write(bytes, offset);
+  };
+  const slow: Partial<RandomAccessFile> = { read, write };
+  return new Proxy(file, {
+    get: (target, name) => {
+      const own = slow[name as keyof RandomAccessFile];
+      if (own) return own;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
 export interface FakeWriteOnceOptions {
   delay?: Delay;
   /** Chunks that it has room for. */
@@ -32,7 +53,7 @@ export class FakeWriteOnce implements WriteOnceDevice {
   readonly size: number;
   readonly chunkSize: number;
   readonly primaryId = 'primary';
-  readonly file = new MemoryFile();
+  readonly file: RandomAccessFile;
   /** Chunks sealed, by flushes. */
   readonly groups: number[] = [];
   closed = false;
@@ -46,6 +67,7 @@ export class FakeWriteOnce implements WriteOnceDevice {
     this.size = size;
     this.chunkSize = chunkSize;
     this.#delay = options.delay ?? noDelay;
+    this.file = slowFile(new MemoryFile(), this.#delay);
     this.room = options.room ?? Number.POSITIVE_INFINITY;
   }
 
@@ -158,6 +180,12 @@ export class SlowDisk implements BlockDevice {
     await this.#delay();
   }
 
+  writeNow(bytes: Uint8Array, offset: number): boolean {
+    // In memory all of it is done before a promise is answered.
+    void this.file.write(bytes, offset);
+    return true;
+  }
+
   async zero(offset: number, length: number): Promise<void> {
     await this.#delay();
     await this.file.zero(offset, length);
@@ -199,7 +227,7 @@ export function fakeVolume(
   const broken: string[] = [];
   const volume: SnapshotVolume = new SnapshotVolume({
     primary: new SlowDisk(file, delay),
-    file,
+    file: slowFile(file, delay),
     chunkSize,
     layers: [],
     copier,
