@@ -9,6 +9,7 @@ import { nodeFileSystem } from '../../../src/io/node-file-system.js';
 import type { FileFingerprint, RandomAccessFile } from '../../../src/io/random-access-file.js';
 import { PersistentData } from '../../../src/offload/persistent-data.js';
 import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
+import type { StoredToken } from '../../../src/offload/store/token-store.js';
 import { Token } from '../../../src/offload/token.js';
 import { TokenManager, type TokenManagerOptions } from '../../../src/offload/token-manager.js';
 import { readThroughToken } from '../../../src/offload/token-reader.js';
@@ -77,6 +78,7 @@ async function process(
 }
 
 const copy = (token: Token): Token => new Token(token.toBytes());
+const stored = async (): Promise<StoredToken | undefined> => (await store.list().next()).value ?? undefined;
 const kept = (): string[] => readdirSync(folder).filter((name) => name.startsWith('kept-'));
 
 async function bytesOf(manager: TokenManager, token: Token): Promise<string> {
@@ -114,6 +116,22 @@ describe('a token of another process', () => {
     // The creator has 64 bits; a type or a length that is none is no token.
     expect(foreign).toBe(64);
     expect(malformed).toBeGreaterThan(0);
+  });
+
+  it('is known to be used: nothing is written for what was bound just now, and the use is for what was not', async () => {
+    const { token } = await (await process()).bind(file, whole, vulnerable);
+    const bound = await stored();
+    now += vulnerable.ttl / 8;
+    await (await process()).resolve(copy(token));
+    expect(await stored()).toEqual(bound);
+    now += 200;
+    await (await process()).resolve(copy(token));
+    const used = await stored();
+    expect(used?.record.lastUsed).toBe(now);
+    const use = await (await process()).begin(copy(token));
+    const leased = await stored();
+    expect(leased?.record.usedUntil).toBeGreaterThan(now);
+    use.end();
   });
 
   it('gives no rights: who can not open the data is refused, and nothing of the token is used up', async () => {
