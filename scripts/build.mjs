@@ -2,7 +2,7 @@
  * Builds the package from its sources: `node scripts/build.mjs`.
  *
  * 1. tsc writes the library, with types.
- * 2. esbuild puts the command line into a few files, so that starting it means opening few files.
+ * 2. rolldown puts the command line into a few files, so that starting it means opening few files.
  * 3. The manifest tells oclif the commands without loading them.
  *
  * Also what `npm ci` runs in a fresh clone. Everything happens in a folder beside dist/ which takes its
