@@ -6,18 +6,18 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FileSystem } from '../../src/io/file-system.js';
 import type { RandomAccessFile } from '../../src/io/random-access-file.js';
 import { convert } from '../../src/operations/convert.js';
 import { hash } from '../../src/operations/hash.js';
 import { type Host, systemHost } from '../../src/operations/host.js';
+import { makeChildProgram } from '../support/child-program.js';
 import { mountNew } from '../support/mounts.js';
+import { overriding } from '../support/overriding.js';
 import { canMount } from '../support/requires.js';
-import { PROJECT_ROOT } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
-import { makeTempFolder, testFolder } from '../support/tmp.js';
+import { testFolder } from '../support/tmp.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -29,12 +29,7 @@ const ROUNDS = process.env.VHDKIT_SOAK ? 100 : 50;
 let child: string;
 
 beforeAll(async () => {
-  const folder = makeTempFolder('kill');
-  child = path.join(folder, 'child.mjs');
-  await fs.symlink(path.join(PROJECT_ROOT, 'node_modules'), path.join(folder, 'node_modules'));
-  const entry = path.join(PROJECT_ROOT, 'test/support/convert-child.mjs');
-  const settings = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const;
-  await build({ entryPoints: [entry], outfile: child, ...settings });
+  child = await makeChildProgram('convert-child');
 });
 
 async function makeSource(file: string): Promise<string> {
@@ -83,13 +78,7 @@ function countingHost(counted: string): { host: Host; read: () => number } {
         bytes += count;
         return count;
       };
-      return new Proxy(file, {
-        get: (target, key) => {
-          if (key === 'read') return read;
-          const value: unknown = Reflect.get(target, key, target);
-          return typeof value === 'function' ? value.bind(target) : value;
-        },
-      });
+      return overriding(file, { read });
     },
   };
   return { host: { ...host, fileSystem }, read: () => bytes };

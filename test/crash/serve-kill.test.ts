@@ -5,15 +5,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { systemTimer } from '../../src/base/timer.js';
 import type { BlockDevice } from '../../src/block/block-device.js';
 import { openNbdExport } from '../../src/nbd/client/client.js';
+import { makeChildProgram } from '../support/child-program.js';
 import { assertSound, contentOf, type ImageShape, makeImage } from '../support/device-kit.js';
 import { tool } from '../support/requires.js';
-import { must, PROJECT_ROOT } from '../support/run.js';
-import { makeTempFolder, testFolder } from '../support/tmp.js';
+import { must } from '../support/run.js';
+import { testFolder } from '../support/tmp.js';
 
 const MiB = 1 << 20;
 const SECTOR = 512;
@@ -25,12 +25,7 @@ const DEPTH = 8;
 let child: string;
 
 beforeAll(async () => {
-  const folder = makeTempFolder('serve-kill');
-  child = path.join(folder, 'child.mjs');
-  await fs.symlink(path.join(PROJECT_ROOT, 'node_modules'), path.join(folder, 'node_modules'));
-  const entry = path.join(PROJECT_ROOT, 'test/support/serve-child.mjs');
-  const settings = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const;
-  await build({ entryPoints: [entry], outfile: child, logLevel: 'error', ...settings });
+  child = await makeChildProgram('serve-child');
 });
 
 function start(image: string, socket: string): Promise<ChildProcess> {

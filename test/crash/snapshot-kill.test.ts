@@ -5,13 +5,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { systemHost } from '../../src/operations/host.js';
 import { openSet } from '../../src/operations/snapshot/open-set.js';
-import { PROJECT_ROOT } from '../support/run.js';
+import { makeChildProgram } from '../support/child-program.js';
 import { readAll } from '../support/snapshot-kit.js';
-import { makeTempFolder, testFolder } from '../support/tmp.js';
+import { testFolder } from '../support/tmp.js';
 
 const SECTOR = 512;
 const SIZE = 2 << 20;
@@ -20,12 +19,7 @@ const ROUNDS = process.env.VHDKIT_SOAK ? 50 : 10;
 let child: string;
 
 beforeAll(async () => {
-  const folder = makeTempFolder('snapshot-kill');
-  child = path.join(folder, 'child.mjs');
-  await fs.symlink(path.join(PROJECT_ROOT, 'node_modules'), path.join(folder, 'node_modules'));
-  const entry = path.join(PROJECT_ROOT, 'test/support/snapshot-child.mjs');
-  const settings = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const;
-  await build({ entryPoints: [entry], outfile: child, logLevel: 'error', ...settings });
+  child = await makeChildProgram('snapshot-child');
 });
 
 /** By sector: what it may show. */

@@ -6,7 +6,6 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { isVhdkitError } from '../../src/base/errors.js';
 import { create } from '../../src/operations/create.js';
@@ -14,9 +13,9 @@ import { systemHost } from '../../src/operations/host.js';
 import { openTokenBytes } from '../../src/operations/token/cat.js';
 import { readToken } from '../../src/operations/token/read.js';
 import { write } from '../../src/operations/write.js';
+import { makeChildProgram } from '../support/child-program.js';
 import { nbdsh } from '../support/nbd-kit.js';
 import { lacking } from '../support/requires.js';
-import { PROJECT_ROOT } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { makeTempFolder } from '../support/tmp.js';
 
@@ -32,12 +31,7 @@ let folder: string;
 const at = (name: string): string => path.join(folder, name);
 
 beforeAll(async () => {
-  const home = makeTempFolder('serve-tokens');
-  child = path.join(home, 'child.mjs');
-  await fs.symlink(path.join(PROJECT_ROOT, 'node_modules'), path.join(home, 'node_modules'));
-  const entry = path.join(PROJECT_ROOT, 'test/support/serve-child.mjs');
-  const settings = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const;
-  await build({ entryPoints: [entry], outfile: child, logLevel: 'error', ...settings });
+  child = await makeChildProgram('serve-child');
 });
 
 beforeEach(() => {

@@ -14,6 +14,7 @@ import type { FailurePolicy } from '../../src/layers/failure-policy.js';
 import { SnapshotLayer } from '../../src/layers/snapshot/catalogue.js';
 import { SnapshotVolume } from '../../src/layers/snapshot/snapshot-volume.js';
 import { CopyAndWriter } from '../../src/offload/copy-and-write.js';
+import { overriding } from './overriding.js';
 
 /** Lets other work go on, for as many turns as it says. */
 export type Delay = () => Promise<void>;
@@ -30,15 +31,7 @@ function slowFile(file: RandomAccessFile, delay: Delay): RandomAccessFile {
     await delay();
     await file.write(bytes, offset);
   };
-  const slow: Partial<RandomAccessFile> = { read, write };
-  return new Proxy(file, {
-    get: (target, name) => {
-      const own = slow[name as keyof RandomAccessFile];
-      if (own) return own;
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  return overriding(file, { read, write });
 }
 
 export interface FakeWriteOnceOptions {

@@ -24,6 +24,7 @@ import { openTokens } from '../../../src/operations/token/store.js';
 import { readTokenSet } from '../../../src/operations/token/token-file.js';
 import { writeToken } from '../../../src/operations/token/write.js';
 import { write } from '../../../src/operations/write.js';
+import { overriding } from '../../support/overriding.js';
 import { seededBytes } from '../../support/sample-disk.js';
 import { makeTempFolder } from '../../support/tmp.js';
 
@@ -158,13 +159,7 @@ describe('changes through a watched file', () => {
     const file = await open('a.img', true);
     const print = file.fingerprint();
     // A file system whose times are too coarse to tell.
-    const coarse = new Proxy(file, {
-      get: (target, key) => {
-        if (key === 'fingerprint') return () => print;
-        const value: unknown = Reflect.get(target, key, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    const coarse = overriding(file, { fingerprint: () => print });
     const own = new OwnChanges(coarse, { system: undefined, openStore: openedStore });
     await own.file.write(Buffer.alloc(1), 0);
     expect(await own.settle(store)).toEqual({ kept: 3, ended: 1 });

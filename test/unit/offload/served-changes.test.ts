@@ -11,6 +11,7 @@ import { OwnChanges } from '../../../src/offload/own-changes.js';
 import { MemoryTokenStore } from '../../../src/offload/store/memory-store.js';
 import type { TokenRecord } from '../../../src/offload/store/token-store.js';
 import { sameContent } from '../../../src/offload/token-fingerprint.js';
+import { overriding } from '../../support/overriding.js';
 import { SteppedTimer } from '../../support/stepped-timer.js';
 
 const BLOCK = 4096;
@@ -72,13 +73,9 @@ class World {
 
   #file(): RandomAccessFile {
     const memory = new MemoryFile(new Uint8Array(BLOCKS * BLOCK));
-    return new Proxy<RandomAccessFile>(memory, {
-      get: (target, key) => {
-        if (key === 'fingerprint') return () => this.print();
-        if (key === 'write') return async (_: Uint8Array, at: number) => this.#change(at / BLOCK);
-        const value: unknown = Reflect.get(target, key, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
+    return overriding<RandomAccessFile>(memory, {
+      fingerprint: () => this.print(),
+      write: async (_, at) => this.#change(at / BLOCK),
     });
   }
 

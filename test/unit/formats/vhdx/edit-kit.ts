@@ -13,6 +13,7 @@ import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
 import { editVhdx } from '../../../../src/formats/vhdx/edit.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
 import type { RandomAccessFile } from '../../../../src/io/random-access-file.js';
+import { overriding } from '../../../support/overriding.js';
 
 export const access: WriteAccess = { clock: { now: () => 1.7e12 }, random: systemRandom };
 
@@ -163,11 +164,5 @@ export async function newImage(
 
 /** The same bytes through a handle of its own, as another open would have it. */
 export function keptOpen(file: MemoryFile): RandomAccessFile {
-  return new Proxy(file, {
-    get(target, key) {
-      if (key === 'close') return async () => undefined;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  return overriding<RandomAccessFile>(file, { close: async () => undefined });
 }

@@ -8,6 +8,7 @@ import type { FileSystem } from '../../../../src/io/file-system.js';
 import type { RandomAccessFile } from '../../../../src/io/random-access-file.js';
 import type { SnapshotSet } from '../../../../src/layers/snapshots.js';
 import { CrashDisk } from '../../../support/crash-disk.js';
+import { overriding } from '../../../support/overriding.js';
 import { attachTo, FOLDER, IMAGE, namesOf, pattern, readAll } from '../../../support/snapshot-kit.js';
 
 const SIZE = 8 * 4096;
@@ -50,15 +51,7 @@ class FailingDisk {
       this.#act('flush', path);
       await file.flush();
     };
-    const changed: Partial<RandomAccessFile> = { close, flush };
-    return new Proxy(file, {
-      get: (target, name) => {
-        const own = changed[name as keyof RandomAccessFile];
-        if (own) return own;
-        const value: unknown = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    return overriding(file, { close, flush });
   }
 
   #act(what: string, path: string): void {

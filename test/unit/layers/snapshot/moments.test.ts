@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { FileSystem } from '../../../../src/io/file-system.js';
 import type { RandomAccessFile } from '../../../../src/io/random-access-file.js';
 import { CrashDisk } from '../../../support/crash-disk.js';
+import { overriding } from '../../../support/overriding.js';
 import { attachTo, FOLDER, IMAGE, pattern, readAll } from '../../../support/snapshot-kit.js';
 
 const CHUNK = 4096;
@@ -58,15 +59,7 @@ class GatedDisk {
       if (count(0) > 0) this.closedTooEarly.push(path);
       await file.close();
     };
-    const changed: Partial<RandomAccessFile> = { write, close };
-    return new Proxy(file, {
-      get: (target, name) => {
-        const own = changed[name as keyof RandomAccessFile];
-        if (own) return own;
-        const value: unknown = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    return overriding(file, { write, close });
   }
 
   /** Waits for something that other work brings about. */
