@@ -9,7 +9,7 @@
 import type { FileFingerprint } from '../io/random-access-file.js';
 import type { ChangedRanges } from './changed-ranges.js';
 import type { StoredToken, TokenRecord, TokenStore } from './store/token-store.js';
-import { sameContent } from './token-fingerprint.js';
+import { sameContent, sameDevice } from './token-fingerprint.js';
 
 /** How often a record is looked at anew because others changed it meanwhile. */
 const ROUNDS = 10;
@@ -48,9 +48,7 @@ export function standsFor(
 ): record is LiveRecord {
   const { mode, fingerprint, revoked } = record;
   if (mode !== 'change-vulnerable' || !fingerprint || revoked) return false;
-  // The same rule by which the token would be judged: a device's number means something on one system only.
-  const elsewhere = record.system !== undefined && system !== undefined && record.system !== system;
-  return sameContent(fingerprint, file) && (elsewhere || fingerprint.device === file.device);
+  return sameContent(fingerprint, file) && sameDevice(record, file, system);
 }
 
 /** Does any token stand for a part of the file as it is? */

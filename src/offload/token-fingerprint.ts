@@ -6,10 +6,11 @@
  */
 import type { FileFingerprint } from '../io/random-access-file.js';
 import { samePersistent } from './persistent-data.js';
+import type { TokenRecord } from './store/token-store.js';
 import type { Binding } from './token-binding.js';
 import { sourceChanged } from './token-refusal.js';
 
-/** A change-vulnerable token's file. The device is compared apart: see `assertUnchanged`. */
+/** A change-vulnerable token's file. The device is compared apart: see `sameDevice`. */
 export function sameContent(a: FileFingerprint, b: FileFingerprint): boolean {
   return a.mtime === b.mtime && a.ctime === b.ctime && a.size === b.size && a.inode === b.inode;
 }
@@ -20,16 +21,20 @@ export function sameContent(a: FileFingerprint, b: FileFingerprint): boolean {
  * still tells: another file at the same path that has the same inode number, size and two times to the
  * nanosecond is, but for intent, a copy of the whole file system, with the same data in it.
  * @param system where this process is; undefined: not known, then the device counts
- * @throws SOURCE_CHANGED (names the file)
  */
+export function sameDevice(record: TokenRecord, file: FileFingerprint, system: string | undefined): boolean {
+  const elsewhere = record.system !== undefined && system !== undefined && record.system !== system;
+  return elsewhere || record.fingerprint?.device === file.device;
+}
+
+/** @throws SOURCE_CHANGED (names the file) */
 export function assertUnchanged({ record, resolved, origin }: Binding, system: string | undefined): void {
   const { fingerprint, mode } = record;
   if (!fingerprint) return;
   const now = resolved.file.fingerprint();
   const same = mode === 'persistent' ? samePersistent : sameContent;
-  const elsewhere = record.system !== undefined && system !== undefined && record.system !== system;
-  const sameDevice = now !== undefined && (elsewhere || now.device === fingerprint.device);
-  if (!now || !sameDevice || !same(fingerprint, now)) throw sourceChanged(record, origin);
+  if (!now || !sameDevice(record, now, system) || !same(fingerprint, now))
+    throw sourceChanged(record, origin);
 }
 
 /**
