@@ -70,12 +70,14 @@ export async function deleteSnapshots(
   const result = (await hasOthers(host, { ...options, names }))
     ? await deleteOthers(host, { ...options, names })
     : { path, snapshots: [], moved: 0, elapsedMs: 0, dryRun };
-  if (!dryRun && control === undefined) await deleteVolume(host, path);
-  else if (!dryRun && control !== undefined) {
+  const all = { ...result, snapshots: [...result.snapshots, volume] };
+  if (dryRun) return all;
+  if (control === undefined) await deleteVolume(host, path);
+  else {
     const { deleteServedVolume } = await import('./live-volume.js');
     await deleteServedVolume(host, { control, path, signal }, volume);
   }
-  return { ...result, snapshots: [...result.snapshots, volume] };
+  return all;
 }
 
 /** The name of the image's volume, if it is to go. */
