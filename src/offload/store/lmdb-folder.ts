@@ -17,21 +17,49 @@ import { assertWhole, MAX_PAGE_BYTES } from './lmdb-layout.js';
 export const DATA = 'data.mdb';
 const LOCKS = 'lock.mdb';
 
+/** How often a file that seems damaged is looked at, and how many milliseconds lie between. */
+const LOOKS = 10;
+const LOOK_AGAIN = 20;
+
 /** Makes folder and files as private as they have to be, and looks whether what is there can be trusted. */
 export async function prepareFolder(folder: string, boot: string | undefined): Promise<void> {
   try {
     await makePrivateFolder(folder);
-    const found = await readStart(`${folder}/${DATA}`, 2 * MAX_PAGE_BYTES);
+    const found = await readData(folder);
     // With room for its pages an existing store can be used, and tokens revoked, on a full file system.
     await tryWriting(folder).catch((error: unknown) => {
       if (!(isVhdkitError(error) && error.code === 'NO_SPACE' && found && found.size > 0)) throw error;
     });
     if (boot && (await folderState(folder, boot)) === 'torn') await beginAnew(folder, boot);
-    else if (found && found.size > 0) assertWhole(folder, DATA, found.start, found.size);
+    else if (found) await assertWholeAtLast(folder, found);
     await makePrivateFile(`${folder}/${DATA}`);
     await makePrivateFile(`${folder}/${LOCKS}`);
   } catch (error) {
     throw translate(error, folder);
+  }
+}
+
+type Start = Exclude<Awaited<ReturnType<typeof readStart>>, undefined>;
+
+function readData(folder: string): Promise<Start | undefined> {
+  return readStart(`${folder}/${DATA}`, 2 * MAX_PAGE_BYTES);
+}
+
+/**
+ * What another process makes at this moment may look damaged: its meta pages are not there yet, or only one. So
+ * nothing is believed to be damaged that is whole a moment later.
+ */
+async function assertWholeAtLast(folder: string, found: Start): Promise<void> {
+  let seen: Start | undefined = found;
+  for (let attempt = 1; seen && seen.size > 0; attempt += 1) {
+    try {
+      assertWhole(folder, DATA, seen.start, seen.size);
+      return;
+    } catch (error) {
+      if (attempt === LOOKS) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    seen = await readData(folder);
   }
 }
 

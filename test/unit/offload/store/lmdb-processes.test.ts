@@ -1,6 +1,6 @@
 /** The LMDB token store under several processes at once, some of them killed in the middle. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { nativeCalls } from '../../../../src/native/native.js';
@@ -121,6 +121,22 @@ describe('processes that share an LMDB token store', () => {
     const keys = workers.map((worker) => told(worker).key);
     expect(keys[0]).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(keys).size).toBe(1);
+  });
+
+  it('take a store that another one is making for what it is a moment later', async () => {
+    const folder = testFolder('lmdb-making');
+    const made = path.join(folder, 'made');
+    await (await openLmdbStore(made)).close();
+    const whole = readFileSync(path.join(made, 'data.mdb'));
+    for (const there of [100, 4096]) {
+      const place = path.join(folder, `half-${there}`);
+      mkdirSync(place, { mode: 0o700 });
+      const data = path.join(place, 'data.mdb');
+      writeFileSync(data, whole.subarray(0, there), { mode: 0o600 });
+      const rest = setTimeout(() => writeFileSync(data, whole), 30);
+      onTestFinished(() => clearTimeout(rest));
+      await (await openLmdbStore(place)).close();
+    }
   });
 
   it.skipIf(!existsSync('/proc/locks'))('know of each other when one of them has it open twice', async () => {
