@@ -13,10 +13,11 @@
  * Invariant: `layers` is never changed, only replaced; a layer's device stays open as long as somebody who saw
  * it in a list is reading.
  */
+
+import { type Flight, Flights } from '../../base/flights.js';
 import type { WriteOnceDevice } from '../../block/write-once-device.js';
 import type { FailurePolicy } from '../failure-policy.js';
 import { ChunkSet } from './chunk-set.js';
-import { type Flight, Flights } from './flights.js';
 
 /** Sizes in bytes. The chunk size is every layer's; it may change while there are none. */
 export interface Geometry {

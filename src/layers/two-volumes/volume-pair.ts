@@ -3,7 +3,8 @@
  *
  * Before `split` there is one volume, and what is written goes to the base. `split` takes no time: requests that
  * arrived before it go on as requests of the *preserved* volume, later ones are of the *live* volume. Both
- * can be used at once from then on.
+ * can be used at once from then on. Nobody waits for anybody, except who wants to say that the preserved volume is
+ * made: until `earlierWrites` have ended it changes without being written to.
  *
  * - What is written through the live volume goes to the base; before that, the block's old data is copied to the
  *   copy-on-write image and the look-up table gets an entry. Only the live volume shows it.
@@ -20,6 +21,7 @@
  * then only where a copy is made or an entry goes.
  */
 import { isVhdkitError, VhdkitError } from '../../base/errors.js';
+import { Flights } from '../../base/flights.js';
 import { GroupCommit } from '../../base/group-commit.js';
 import { RangeLock } from '../../base/range-lock.js';
 import type { BlockDevice, DeviceExtent } from '../../block/block-device.js';
@@ -73,6 +75,8 @@ export class VolumePair {
   #copies: CopyOnWriteImage | undefined;
   /** New entries of requests that are under way together cost one flush. */
   #commits: GroupCommit<readonly number[]> | undefined;
+  /** Changes under way, from their arrival on. */
+  readonly #changes = new Flights();
   /** Under way: they use the copies without a lock. */
   readonly #flushes = new Set<Promise<void>>();
 
@@ -116,6 +120,11 @@ export class VolumePair {
     });
   }
 
+  /** Resolves when the changes have ended that are under way now; later ones are not waited for. */
+  earlierWrites(): Promise<void> {
+    return this.#changes.settled();
+  }
+
   /** Ends the preserved volume. What is under way there finishes; the copies are given back to the caller. */
   async join(): Promise<CopyOnWriteImage | undefined> {
     const copies = this.#copies;
@@ -141,6 +150,16 @@ export class VolumePair {
   async change(side: Side, change: Change): Promise<void> {
     const { offset, length } = change;
     if (length === 0) return;
+    const flight = this.#changes.enter(offset, offset + length);
+    try {
+      await this.#change(side, change);
+    } finally {
+      this.#changes.leave(flight);
+    }
+  }
+
+  async #change(side: Side, change: Change): Promise<void> {
+    const { offset, length } = change;
     for (;;) {
       const mode = this.#needsNoCopy(side, offset, length) ? 'shared' : 'exclusive';
       const release = await this.#takeBlocks(offset, length, mode);

@@ -145,17 +145,21 @@ export class VolumeSite {
   }
 
   /**
-   * Begins a preserved volume. The moment that it stands for is when this is nearly done, not when it is asked for; no
-   * request waits for it.
+   * Begins a preserved volume, of a moment between the call and the answer. No request waits for it; it answers when the
+   * writes have ended that had begun by then, which are part of the volume, and are durable. Until then there is none.
    * @throws ALREADY_EXISTS (one at a time), INVALID_ARGUMENT, UNSUPPORTED (a block device), NO_SPACE, IO_FAILED
    */
   create(options: NewVolume): Promise<void> {
     return this.#turns.take(() => this.#create(options));
   }
 
-  /** Gives the preserved volume up. Nobody uses it any more. @throws NOT_FOUND, IO_FAILED */
-  delete(name: string): Promise<void> {
-    return this.#turns.take(() => this.#delete(name));
+  /**
+   * Gives the preserved volume up.
+   * @param letGo ends whatever uses it: called when it is this one's turn, so that the volume is fully made
+   * @throws NOT_FOUND, IO_FAILED
+   */
+  delete(name: string, letGo?: () => Promise<void>): Promise<void> {
+    return this.#turns.take(() => this.#delete(name, letGo));
   }
 
   /**
@@ -202,10 +206,19 @@ export class VolumeSite {
     }
     // From here on what is written is kept: a crash before this leaves a volume that shows the image as it is.
     this.#pair.split({ ...copies, onFailure });
+    try {
+      await this.#pair.earlierWrites();
+      await this.#pair.flush();
+    } catch (error) {
+      // If it can't be taken back now either, it stays as it is, and can be deleted.
+      this.#record = record;
+      await this.#remove().catch(() => undefined);
+      throw error;
+    }
     this.#record = record;
   }
 
-  async #delete(name: string): Promise<void> {
+  async #delete(name: string, letGo?: () => Promise<void>): Promise<void> {
     if (this.#record?.name !== name) {
       throw new VhdkitError('NOT_FOUND', `${this.#image} has no preserved volume '${name}'`, {
         operation: 'delete volume',
@@ -213,6 +226,13 @@ export class VolumeSite {
         hint: `Look what there is: vhdkit snapshot list ${this.#image}`,
       });
     }
+    await letGo?.();
+    await this.#remove();
+  }
+
+  /** The record first: as long as that is there, what is written is kept. */
+  async #remove(): Promise<void> {
+    await removeIfThere(this.#access.fileSystem, volumeRecord(this.#image));
     this.#record = undefined;
     const copies = await this.#pair.join();
     if (copies) await closeCopies(copies);

@@ -82,9 +82,7 @@ export class ServedVolumes {
 
   /** @throws NOT_FOUND, IO_FAILED */
   async delete(name: string, volume: string): Promise<void> {
-    const { site } = this.#of(name);
-    if (site.preserved?.name === volume) await this.#server.remove(`${name}@${volume}`);
-    await site.delete(volume);
+    await this.#of(name).site.delete(volume, () => this.#server.remove(`${name}@${volume}`));
   }
 
   routes(): ControlRoute[] {
