@@ -4,11 +4,14 @@
  * Invariants: readers see a change at once; the file sees it only through a `MetadataSink`, all changes since
  * the last time together. A page with changes stays in memory until then, others are dropped: the number of
  * changed sectors is bounded by what one log entry holds, and whoever is about to change some asks for room
- * first (`reserve`), so that changes that belong together are never torn apart.
+ * first (`reserve`), so that changes that belong together are never torn apart. What is changed has storage in the file
+ * before the change is made, so that writing it needs none.
  *
  * Not here: what the bytes mean. Changes are serialised by the caller; loading runs beside them.
  */
 import { assert } from '../../base/assert.js';
+import { roundDown, roundUp } from '../../base/bytes.js';
+import { isZero } from '../../base/zeros.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { readExact } from './binary.js';
 import { LOG_SECTOR, type LogUpdate } from './log-codec.js';
@@ -74,7 +77,7 @@ export class DirtyPages implements TablePages {
     if (this.#changedSectors + sectors > this.#capacity) await this.#write();
   }
 
-  /** Changes bytes `[offset, offset + length)`, which must not reach over a page's end. */
+  /** Changes bytes `[offset, offset + length)`, which must not reach over a page's end. @throws NO_SPACE, IO_FAILED */
   async change(
     offset: number,
     length: number,
@@ -82,6 +85,7 @@ export class DirtyPages implements TablePages {
   ): Promise<void> {
     const at = offset % PAGE_LENGTH;
     const page = await this.#page(offset - at);
+    await this.#giveStorage(page, offset, length);
     const part = page.bytes.subarray(at, at + length);
     update(part, new DataView(part.buffer, part.byteOffset, part.length));
     const last = Math.floor((at + length - 1) / LOG_SECTOR);
@@ -119,6 +123,19 @@ export class DirtyPages implements TablePages {
       if (at + PAGE_LENGTH <= offset || at >= offset + length) continue;
       assert(page.changed === 0, 'changes are not forgotten');
       this.#pages.delete(at);
+    }
+  }
+
+  /** Sectors with anything in them have storage: they were written, or a change of them is waiting. */
+  async #giveStorage(page: EditPage, offset: number, length: number): Promise<void> {
+    const start = roundDown(offset, LOG_SECTOR);
+    const end = roundUp(offset + length, LOG_SECTOR);
+    for (let at = start; at < end; at += LOG_SECTOR) {
+      const within = at % PAGE_LENGTH;
+      const isChanged = (page.changed & (1 << (within / LOG_SECTOR))) !== 0;
+      if (isChanged || !isZero(page.bytes.subarray(within, within + LOG_SECTOR))) continue;
+      await this.#file.allocate?.(start, end - start);
+      return;
     }
   }
 

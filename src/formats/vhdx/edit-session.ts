@@ -12,12 +12,12 @@ import { assert } from '../../base/assert.js';
 import { MiB } from '../../base/bytes.js';
 import { NIL_GUID } from '../../base/guid.js';
 import { randomGuid } from '../../base/random.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { WriteAccess } from '../editable-image.js';
 import type { SpaceAllocator } from './allocator.js';
 import { type HeaderChange, HeaderWriter } from './header-writer.js';
 import type { LogUpdate } from './log-codec.js';
-import { LogWriter } from './log-writer.js';
+import { LogWriter, reserveLog } from './log-writer.js';
 import type { VhdxStructures } from './open.js';
 
 /** What a change means for DataWriteGuid: whether reading the disk can give another answer after it. */
@@ -47,7 +47,8 @@ export class EditSession implements MetadataSink {
   readonly #headers: HeaderWriter;
   readonly #onReplayed: () => void;
   #overlay: VhdxStructures['overlay'];
-  #hasLog: boolean;
+  /** The image's own; the file reaches to its end. */
+  readonly #oldLog: ByteRange | undefined;
   #started = false;
   #changedData = false;
   #log: LogWriter | undefined;
@@ -66,7 +67,7 @@ export class EditSession implements MetadataSink {
     this.#onReplayed = onReplayed;
     this.#overlay = structures.overlay;
     const { log } = structures;
-    this.#hasLog = log !== undefined && log.offset + log.length <= structures.file.size();
+    this.#oldLog = log && log.offset + log.length <= structures.file.size() ? log : undefined;
   }
 
   get dataWriteGuid(): string {
@@ -80,14 +81,14 @@ export class EditSession implements MetadataSink {
     const change: HeaderChange = {};
     if (makesVisible) change.dataWriteGuid = nextLinkId ?? randomGuid(random);
     if (!this.#started) {
+      if (this.#oldLog) await reserveLog(this.#file, this.#oldLog);
       change.fileWriteGuid = randomGuid(random);
       if (this.#overlay) await this.#replay(this.#overlay, change.fileWriteGuid);
       change.logVersion = 0;
       change.logGuid = NIL_GUID;
-      if (!this.#hasLog) Object.assign(change, await this.#newLog());
+      if (!this.#oldLog) Object.assign(change, await this.#newLog());
     }
     await this.#headers.update(change);
-    this.#hasLog = true;
     this.#started = true;
     this.#changedData ||= makesVisible;
     if (this.#overlay) this.#onReplayed();
@@ -130,7 +131,13 @@ export class EditSession implements MetadataSink {
   /** Images without a log (they are legal as long as nobody writes) get one at the end. */
   async #newLog(): Promise<HeaderChange> {
     const offset = await this.#space.claim(MiB, true);
-    await this.#file.flush();
+    try {
+      await reserveLog(this.#file, { offset, length: MiB });
+      await this.#file.flush();
+    } catch (error) {
+      this.#space.unclaim(offset, MiB);
+      throw error;
+    }
     return { logOffset: BigInt(offset), logLength: MiB };
   }
 }

@@ -261,9 +261,18 @@ export class EditableVhdx implements RelocatableImage {
       settled = true;
       for (const change of changes) await act(change);
     };
+    const commit = async (change: BlockChange): Promise<void> => {
+      try {
+        await this.#blocks.commit(change);
+      } catch (error) {
+        // Nothing names the places of those that follow either: `settled` keeps them from being given back twice.
+        for (const left of changes.slice(changes.indexOf(change))) this.#blocks.abort(left);
+        throw error;
+      }
+    };
     return {
       places,
-      commit: () => this.#alone(() => once((change) => this.#blocks.commit(change))),
+      commit: () => this.#alone(() => once(commit)),
       abort: () => this.#inTurn(() => once((change) => this.#blocks.abort(change))),
     };
   }

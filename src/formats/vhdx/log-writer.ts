@@ -8,6 +8,8 @@
  * - Entries alternate between the two halves of the ring, so that none is written over the newest complete
  *   one and none wraps round the end (qemu misreads wrapped entries).
  * - An entry has at most 126 descriptors: qemu reads no more than fit into the first sector.
+ * - What entries are written to has storage before anything is changed (`reserveLog`): what was accepted can be made
+ *   durable on full storage, too, and space be given back there.
  * - LogGuid is installed only after the first entry with it is durable: a header that names a log without a
  *   valid entry makes an image that can't be opened (2.3.3). Before, the log is empty (LogGuid zero) and
  *   nobody looks at what is in it.
@@ -18,12 +20,25 @@ import { assert } from '../../base/assert.js';
 import { MiB, roundDown, roundUp } from '../../base/bytes.js';
 import { NIL_GUID } from '../../base/guid.js';
 import { type RandomSource, randomGuid } from '../../base/random.js';
-import type { RandomAccessFile } from '../../io/random-access-file.js';
+import type { ByteRange, RandomAccessFile } from '../../io/random-access-file.js';
 import type { HeaderWriter } from './header-writer.js';
-import { encodeLogEntry, LOG_SECTOR, type LogUpdate } from './log-codec.js';
+import { descriptorSectors, encodeLogEntry, LOG_SECTOR, type LogUpdate } from './log-codec.js';
 
 /** Changes that one entry holds. */
 export const MAX_UPDATES = 126;
+const LONGEST_ENTRY = (descriptorSectors(MAX_UPDATES) + MAX_UPDATES) * LOG_SECTOR;
+
+/**
+ * Gives storage to those parts of a log that entries are written to; what is in it stays as it is. In a sparse file a log
+ * that was never written is a hole. Storage that does not overwrite in place (btrfs, extents shared with another
+ * file) may need more all the same.
+ * @throws NO_SPACE, IO_FAILED
+ */
+export async function reserveLog(file: RandomAccessFile, log: ByteRange): Promise<void> {
+  const half = log.length / 2;
+  const length = Math.min(half, LONGEST_ENTRY);
+  for (const offset of [log.offset, log.offset + half]) await file.allocate?.(offset, length);
+}
 
 export class LogWriter {
   readonly #file: RandomAccessFile;
