@@ -8,7 +8,7 @@
  * The footer is moved up by more than one block at a time, because each move takes a flush; `lowerFooter` and
  * `cutTail` bring it back to the last block. Space that no block uses is left alone: that is for compaction.
  */
-import { VhdkitError } from '../../base/errors.js';
+import { isVhdkitError, VhdkitError } from '../../base/errors.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { BlockSlots } from './block-slots.js';
 import { FOOTER_BYTES } from './footer.js';
@@ -85,21 +85,27 @@ export class BlockSpace {
   }
 
   /**
-   * The data offset of a place for a block. Its bitmap stands right before and is not written yet.
+   * The data offset of a place for a block. Its bitmap stands right before and is not written yet, but has storage:
+   * making the block durable needs no more.
    * @throws TARGET_TOO_SMALL, NO_SPACE, IO_FAILED
    */
   async take(): Promise<number> {
     const before = this.#slots.end;
     const dataOffset = this.#slots.take();
-    // Places that are used again were zeroed when they were given up.
-    if (this.#slots.end === before) return dataOffset;
-    const end = dataOffset + this.#shape.blockSize;
+    const isNew = this.#slots.end !== before;
+    const { bitmapBytes, blockSize } = this.#shape;
+    const start = dataOffset - bitmapBytes;
     try {
-      await this.reach(end);
-      await this.#clean(dataOffset - this.#shape.bitmapBytes, end);
+      // Places that are used again were zeroed when they were given up.
+      if (isNew) {
+        await this.reach(dataOffset + blockSize);
+        await this.#clean(start, dataOffset + blockSize);
+      }
+      await this.#file.allocate?.(start, bitmapBytes);
       return dataOffset;
     } catch (error) {
-      this.#slots.undo(dataOffset);
+      if (isNew) this.#slots.undo(dataOffset);
+      else this.#slots.giveBack(dataOffset);
       throw error;
     }
   }
@@ -167,12 +173,20 @@ export class BlockSpace {
     return this.#slots.endIsFree;
   }
 
-  /** Writes the footer behind the last block, if it is further up. Answers its place for `cutTail`. */
+  /**
+   * Writes the footer behind the last block, if it is further up. Answers its place for `cutTail`; undefined also where
+   * there is no storage for it there: it is good where it is.
+   */
   async lowerFooter(): Promise<number | undefined> {
     const at = Math.max(this.#slots.footerOffset, this.#floor);
     if (this.#file.kind === 'device' || at >= this.#footers.limit) return undefined;
     this.#dirtyEnd = Math.max(this.#dirtyEnd, at + FOOTER_BYTES);
-    await this.#footers.lower(at);
+    try {
+      await this.#footers.lower(at);
+    } catch (error) {
+      if (isVhdkitError(error) && error.code === 'NO_SPACE') return undefined;
+      throw error;
+    }
     return at;
   }
 
