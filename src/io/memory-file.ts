@@ -10,6 +10,13 @@ import type { ByteRange, FileFingerprint, RandomAccessFile } from './random-acce
 
 const PAGE = 64 * 1024;
 
+function newPage(part: Uint8Array, within: number): Uint8Array {
+  if (part.length === PAGE) return new Uint8Array(part);
+  const page = new Uint8Array(PAGE);
+  page.set(part, within);
+  return page;
+}
+
 export class MemoryFile implements RandomAccessFile {
   readonly path: string;
   readonly kind = 'memory';
@@ -111,12 +118,9 @@ export class MemoryFile implements RandomAccessFile {
       const page = Math.floor((offset + at) / PAGE);
       const within = (offset + at) % PAGE;
       const part = bytes.subarray(at, Math.min(bytes.length, at + PAGE - within));
-      let stored = this.#pages.get(page);
-      if (!stored) {
-        stored = new Uint8Array(PAGE);
-        this.#pages.set(page, stored);
-      }
-      stored.set(part, within);
+      const stored = this.#pages.get(page);
+      if (stored) stored.set(part, within);
+      else this.#pages.set(page, newPage(part, within));
       at += part.length;
     }
     this.#size = Math.max(this.#size, offset + bytes.length);

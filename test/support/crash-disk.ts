@@ -20,13 +20,17 @@ type Operation =
   | { kind: 'appear'; name: string; bytes: Uint8Array }
   | { kind: 'remove'; name: string };
 
-/** Contents of all files at an instant, by name. */
+/** Contents of all files at an instant, by name. Many states have the same arrays: they are only read. */
 export type CrashState = Map<string, Uint8Array>;
 
 const SECTOR = 512;
 
-function grown(bytes: Uint8Array, size: number): Uint8Array {
-  if (size <= bytes.length) return bytes;
+/** Arrays that more than one state has: who changes one takes a copy first. */
+const shared = new WeakSet<Uint8Array>();
+
+/** The bytes to change, `size` of them at least. */
+function changeable(bytes: Uint8Array, size: number): Uint8Array {
+  if (size <= bytes.length) return shared.has(bytes) ? new Uint8Array(bytes) : bytes;
   const out = new Uint8Array(size);
   out.set(bytes);
   return out;
@@ -37,13 +41,13 @@ function apply(state: CrashState, operation: Operation): void {
   const old = state.get(name) ?? new Uint8Array(0);
   switch (operation.kind) {
     case 'write': {
-      const bytes = grown(old, operation.offset + operation.bytes.length);
+      const bytes = changeable(old, operation.offset + operation.bytes.length);
       bytes.set(operation.bytes, operation.offset);
       state.set(name, bytes);
       return;
     }
     case 'zero': {
-      const bytes = grown(old, operation.offset + operation.length);
+      const bytes = changeable(old, operation.offset + operation.length);
       bytes.fill(0, operation.offset, operation.offset + operation.length);
       state.set(name, bytes);
       return;
@@ -51,11 +55,14 @@ function apply(state: CrashState, operation: Operation): void {
     case 'truncate':
       state.set(
         name,
-        operation.size <= old.length ? old.slice(0, operation.size) : grown(old, operation.size),
+        operation.size <= old.length
+          ? new Uint8Array(old.subarray(0, operation.size))
+          : changeable(old, operation.size),
       );
       return;
     case 'appear':
-      state.set(name, operation.bytes.slice());
+      shared.add(operation.bytes);
+      state.set(name, operation.bytes);
       return;
     case 'remove':
       state.delete(name);
@@ -64,8 +71,10 @@ function apply(state: CrashState, operation: Operation): void {
   }
 }
 
+/** As good as a copy as long as only `apply` changes what is in either. */
 function copyOf(state: CrashState): CrashState {
-  return new Map([...state].map(([name, bytes]) => [name, bytes.slice()]));
+  for (const bytes of state.values()) shared.add(bytes);
+  return new Map(state);
 }
 
 /** A seeded generator of numbers in [0, 1): what a failing state was can be found again. */
@@ -104,13 +113,14 @@ export class CrashDisk {
   #fullAfter = Number.POSITIVE_INFINITY;
 
   constructor(files: Iterable<readonly [string, Uint8Array]> = []) {
-    for (const [name, bytes] of files) this.#live.set(name, bytes.slice());
+    for (const [name, bytes] of files)
+      this.#live.set(name, shared.has(bytes) ? bytes : new Uint8Array(bytes));
   }
 
   /** From here on operations count; what is there now is where every crash state starts. */
   start(): void {
     this.#start.clear();
-    for (const [name, bytes] of this.#live) this.#start.set(name, bytes.slice());
+    for (const [name, bytes] of copyOf(this.#live)) this.#start.set(name, bytes);
     this.#operations.length = 0;
     this.#recording = true;
   }
@@ -205,7 +215,7 @@ export class CrashDisk {
   }
 
   /**
-   * What could be found after a crash at any instant. The states are the caller's: each is a copy.
+   * What could be found after a crash at any instant.
    */
   *states(options: StateOptions = {}): Generator<Instant> {
     const { reorderings = 2, every = 1 } = options;
@@ -291,7 +301,7 @@ class SharedFile implements RandomAccessFile {
 
   async write(buffer: Uint8Array, offset: number): Promise<void> {
     this.#assertWritable();
-    this.#record({ kind: 'write', name: this.path, offset, bytes: buffer.slice() });
+    this.#record({ kind: 'write', name: this.path, offset, bytes: new Uint8Array(buffer) });
   }
 
   async zero(offset: number, length: number): Promise<void> {
