@@ -47,8 +47,8 @@ export class EditSession implements MetadataSink {
   readonly #headers: HeaderWriter;
   readonly #onReplayed: () => void;
   #overlay: VhdxStructures['overlay'];
-  /** The image's own; the file reaches to its end. */
-  readonly #oldLog: ByteRange | undefined;
+  /** Where the image has a log; the file reaches to its end. */
+  #place: ByteRange | undefined;
   #started = false;
   #changedData = false;
   #log: LogWriter | undefined;
@@ -67,7 +67,7 @@ export class EditSession implements MetadataSink {
     this.#onReplayed = onReplayed;
     this.#overlay = structures.overlay;
     const { log } = structures;
-    this.#oldLog = log && log.offset + log.length <= structures.file.size() ? log : undefined;
+    this.#place = log && log.offset + log.length <= structures.file.size() ? log : undefined;
   }
 
   get dataWriteGuid(): string {
@@ -79,16 +79,21 @@ export class EditSession implements MetadataSink {
     if (this.#started && !makesVisible) return;
     const { random, nextLinkId } = this.#access;
     const change: HeaderChange = {};
+    let place = this.#place;
+    // What is rearranged can be done again: compacting must not need room first.
+    if (makesVisible && place) await reserveLog(this.#file, place);
     if (makesVisible) change.dataWriteGuid = nextLinkId ?? randomGuid(random);
     if (!this.#started) {
-      if (this.#oldLog) await reserveLog(this.#file, this.#oldLog);
       change.fileWriteGuid = randomGuid(random);
       if (this.#overlay) await this.#replay(this.#overlay, change.fileWriteGuid);
       change.logVersion = 0;
       change.logGuid = NIL_GUID;
-      if (!this.#oldLog) Object.assign(change, await this.#newLog());
+      place ??= await this.#newLog();
+      change.logOffset = BigInt(place.offset);
+      change.logLength = place.length;
     }
     await this.#headers.update(change);
+    this.#place = place;
     this.#started = true;
     this.#changedData ||= makesVisible;
     if (this.#overlay) this.#onReplayed();
@@ -129,15 +134,15 @@ export class EditSession implements MetadataSink {
   }
 
   /** Images without a log (they are legal as long as nobody writes) get one at the end. */
-  async #newLog(): Promise<HeaderChange> {
-    const offset = await this.#space.claim(MiB, true);
+  async #newLog(): Promise<ByteRange> {
+    const place = { offset: await this.#space.claim(MiB, true), length: MiB };
     try {
-      await reserveLog(this.#file, { offset, length: MiB });
+      await reserveLog(this.#file, place);
       await this.#file.flush();
     } catch (error) {
-      this.#space.unclaim(offset, MiB);
+      this.#space.unclaim(place.offset, place.length);
       throw error;
     }
-    return { logOffset: BigInt(offset), logLength: MiB };
+    return place;
   }
 }

@@ -11,7 +11,7 @@ import type { EditableVhdx } from '../../../../src/formats/vhdx/editable-vhdx.js
 import { MemoryFile } from '../../../../src/io/memory-file.js';
 import type { RandomAccessFile } from '../../../../src/io/random-access-file.js';
 import { overriding } from '../../../support/overriding.js';
-import { access, contentOf, newImage, put, reopened } from './edit-kit.js';
+import { access, contentOf, keptOpen, newImage, put, reopened } from './edit-kit.js';
 
 const PAGE = 4 * KiB;
 const SECTOR = 512;
@@ -130,6 +130,24 @@ describe.each(['dynamic', 'differencing'] as const)('a %s image on full storage'
       await expectShown(file, model, `${label}, closed`);
     }
     expect(accepted).toBeGreaterThan(4);
+  });
+
+  it('asks for little where nothing of the disk changes, as compacting does', async () => {
+    const empty = await newImage(type, BLOCKS * MiB);
+    const image = await editVhdx(keptOpen(empty), access);
+    await put(image, 0, Buffer.alloc(MiB, 0));
+    await image.flush();
+    await image.close();
+    // As `cp --sparse` leaves it: the log of before is a hole.
+    const start = empty.bytes();
+    start.fill(0, MiB, 2 * MiB);
+    const file = new SparseFile(start, 8);
+    const sparse = await editVhdx(file.open(), access);
+    await sparse.zero(0, MiB, { unchanged: true });
+    await sparse.flush();
+    await sparse.close();
+    const { extents, allocatedBlocks } = await (await reopened(file.bytes)).layout();
+    expect([extents, allocatedBlocks]).toEqual([0, 0]);
   });
 
   it('refuses the first change, and takes it when there is room', async () => {
