@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { makeChildProgram } from '../support/child-program.js';
 import { PROJECT_ROOT, vhdkit, vhdkitJson } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
 import { makeTempFolder } from '../support/tmp.js';
@@ -196,12 +197,11 @@ describe('revocation while a write goes on', () => {
 test('processes that bind and use at the same time stay within the limit, and evict nothing in use', async () => {
   const tokens = new Tokens('race');
   await tokens.json('limits', '--tokens', '6');
-  const script = path.join(PROJECT_ROOT, 'test/support/token-life-child.mjs');
+  const program = await makeChildProgram('token-life-child');
   const run = async (role: string, name: string, rounds: number): Promise<string[]> => {
     const log = tokens.at(`${name}.log`);
     const args = [role, tokens.store, tokens.at('a.img'), tokens.at('all.tok'), log, String(rounds)];
-    const child = spawn(process.execPath, ['--import', 'tsx', script, ...args], {
-      cwd: PROJECT_ROOT,
+    const child = spawn(process.execPath, [program, ...args], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const [code] = await once(child, 'exit');

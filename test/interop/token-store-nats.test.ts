@@ -9,9 +9,9 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'v
 import { openTokenStore } from '../../src/offload/store/open.js';
 import type { TokenStore } from '../../src/offload/store/token-store.js';
 import { describeTokenStore, sampleRecord } from '../conformance/token-store.suite.js';
+import { makeChildProgram } from '../support/child-program.js';
 import { type NatsServer, startNats } from '../support/nats.js';
 import { lacking } from '../support/requires.js';
-import { PROJECT_ROOT } from '../support/run.js';
 import { testFolder } from '../support/tmp.js';
 
 const lacks = lacking('nats-server');
@@ -48,12 +48,11 @@ describe.skipIf(lacks)(`NATS token store${lacks}`, () => {
     const location = `${server.url}/${bucket()}`;
     const store = await opened(location);
     await store.put(sampleRecord('shared', 0));
-    const script = path.join(PROJECT_ROOT, 'test/support/token-store-child.mjs');
+    const program = await makeChildProgram('token-store-child');
     const work = ['a', 'b', 'c'].map((name) => {
       const log = path.join(folder, name);
-      const args = ['--import', 'tsx', script, location, log, name, '60'];
+      const args = [program, location, log, name, '60'];
       const child = spawn(process.execPath, args, {
-        cwd: PROJECT_ROOT,
         stdio: ['ignore', 'ignore', 'inherit'],
       });
       return new Promise<string[]>((resolve) => {

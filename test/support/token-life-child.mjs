@@ -1,15 +1,15 @@
 /**
  * A process that binds or uses tokens of a shared store that has limits:
- * `node --import tsx token-life-child.mjs bind|use STORE IMAGE TOKENS LOG ROUNDS`.
+ * `node BUNDLE bind|use STORE IMAGE TOKENS LOG ROUNDS`.
  *
  * `bind` appends the bytes of each token to the file TOKENS, and logs `over` when the store holds more than its limit.
  * `use` takes the last tokens of that file, and logs `evicted in use` for one that ended between the beginning and
  * the end of its use. Both log at last how many rounds worked out.
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import { Token } from '../../src/offload/token.ts';
-import { systemHost } from '../../src/operations/host.ts';
-import { openTokens } from '../../src/operations/token/store.ts';
+import { Token } from '../../src/offload/token.js';
+import { systemHost } from '../../src/operations/host.js';
+import { openTokens } from '../../src/operations/token/store.js';
 
 const [, , role, location, image, tokensFile, log, rounds] = process.argv;
 const host = systemHost();

@@ -1,12 +1,12 @@
 /**
  * A process that works on a shared token store until it is told to stop or is killed:
- * `node --import tsx token-store-child.mjs LOCATION LOG NAME ROUNDS`.
+ * `node BUNDLE LOCATION LOG NAME ROUNDS`.
  *
  * Each round adds one to `lastUsed` of the record `shared` and puts and deletes a record of its own. What the store
  * confirmed goes to the log at once: `key HEX`, then a line `REVISION` for every addition.
  */
 import { appendFileSync } from 'node:fs';
-import { openTokenStore } from '../../src/offload/store/open.ts';
+import { openTokenStore } from '../../src/offload/store/open.js';
 
 const [, , location, log, name, rounds] = process.argv;
 const store = await openTokenStore(location);

@@ -1,12 +1,12 @@
 /**
- * A process that writes chunks of a shared write-once device: `node --import tsx write-once-child.mjs DEVICE LOG WRITER CHUNKS
+ * A process that writes chunks of a shared write-once device: `node BUNDLE DEVICE LOG WRITER CHUNKS
  * START GATHER`. Begins at chunk START, goes round, and seals GATHER chunks at a time. Each chunk that it has won goes to
  * the log at once. With `hold` for GATHER it begins START,
  * says so, and waits.
  */
 import { appendFileSync } from 'node:fs';
-import { openWriteOnce } from '../../src/layers/write-once/open.ts';
-import { filled } from './write-once-content.ts';
+import { openWriteOnce } from '../../src/layers/write-once/open.js';
+import { filled } from './write-once-content.js';
 
 const [, , path, log, writer, chunks, start, gather] = process.argv;
 const device = await openWriteOnce(path);

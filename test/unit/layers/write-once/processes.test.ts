@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWriteOnce, deleteWriteOnce, openWriteOnce } from '../../../../src/layers/write-once/open.js';
 import {
   expectChunk,
@@ -12,12 +12,15 @@ import {
   writeChunk,
   writtenOf,
 } from '../../../conformance/write-once.suite.js';
+import { makeChildProgram } from '../../../support/child-program.js';
 import { mountedFileSystem } from '../../../support/mounts.js';
-import { PROJECT_ROOT } from '../../../support/run.js';
 import { testFolder } from '../../../support/tmp.js';
 import { filled } from '../../../support/write-once-content.js';
 
-const CHILD = path.join(PROJECT_ROOT, 'test/support/write-once-child.mjs');
+let program: string;
+beforeAll(async () => {
+  program = await makeChildProgram('write-once-child');
+});
 const CHUNK = 4096;
 const CHUNKS = 60;
 
@@ -41,8 +44,8 @@ async function newDevice(kind: 'sparse' | 'thin' | 'vhd', chunks = CHUNKS): Prom
 
 function start(file: string, writer: number, from: number, gather: number | 'hold'): Worker {
   const log = `${file}.log-${writer}`;
-  const args = ['--import', 'tsx', CHILD, file, log, ...[writer, CHUNKS, from, gather].map(String)];
-  const child = spawn(process.execPath, args, { cwd: PROJECT_ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  const args = [program, file, log, ...[writer, CHUNKS, from, gather].map(String)];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   return { child, writer, log, ended: new Promise((resolve) => child.once('exit', resolve)) };
 }
 

@@ -2,15 +2,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { nativeCalls } from '../../../../src/native/native.js';
 import { openLmdbStore } from '../../../../src/offload/store/lmdb-store.js';
 import { sampleRecord } from '../../../conformance/token-store.suite.js';
-import { PROJECT_ROOT } from '../../../support/run.js';
+import { makeChildProgram } from '../../../support/child-program.js';
 import { testFolder } from '../../../support/tmp.js';
 import { besideHolder } from '../../../support/turn-holder.js';
 
-const CHILD = path.join(PROJECT_ROOT, 'test/support/token-store-child.mjs');
+let program: string;
+beforeAll(async () => {
+  program = await makeChildProgram('token-store-child');
+});
 
 interface Worker {
   child: ChildProcess;
@@ -20,8 +23,8 @@ interface Worker {
 
 function work(store: string, folder: string, name: string, rounds: number): Worker {
   const log = path.join(folder, `${name}.log`);
-  const args = ['--import', 'tsx', CHILD, store, log, name, String(rounds)];
-  const child = spawn(process.execPath, args, { cwd: PROJECT_ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  const args = [program, store, log, name, String(rounds)];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   return { child, log, ended: new Promise((resolve) => child.once('exit', resolve)) };
 }
 
