@@ -15,8 +15,14 @@ export function takeFingerprint(file: RandomAccessFile): FileFingerprint {
   });
 }
 
-/** The part of the range that is in the file. @throws OUT_OF_RANGE when it starts behind the end */
-export function clipToFile(file: RandomAccessFile, range: ByteRange): number {
+/**
+ * The part of the range that is in the file.
+ * @param fingerprint taken before; a range within what it says needs no other look, since a file that is shorter
+ *   meanwhile has changed
+ * @throws OUT_OF_RANGE when it starts behind the end
+ */
+export function clipToFile(file: RandomAccessFile, range: ByteRange, fingerprint?: FileFingerprint): number {
+  if (fingerprint && range.offset + range.length <= fingerprint.size) return range.length;
   const size = file.size();
   if (range.offset <= size) return Math.min(range.length, size - range.offset);
   throw new VhdkitError('OUT_OF_RANGE', `${file.path} ends at ${size} bytes`, {

@@ -4,6 +4,7 @@
  * Invariants: capabilities are asked once per pair of files; a provider that failed for a pair is not tried
  * for it again in this session, nor for some time in others that share the memory, and its reason is kept
  * for messages. The order of kinds is fixed; among several of one kind the quickest as measured goes first.
+ * What a choice passes over is settled per pair, once: a failure later on does not shift it.
  */
 import { assert } from '../base/assert.js';
 import { VhdkitError } from '../base/errors.js';
@@ -40,8 +41,20 @@ export interface LadderMemory {
   latency?: LatencyMemory | undefined;
 }
 
+type RungId = Exclude<ProviderId, 'zero'>;
+
 /** Cheapest first. The zero provider is no rung: it moves no data. */
-const ORDER: readonly ProviderId[] = ['reflink', 'kernel', 'buffered'];
+const ORDER: readonly RungId[] = ['reflink', 'kernel', 'buffered'];
+
+/** What a choice allows. */
+const ALLOWED: Record<ProviderChoice, { ids: readonly RungId[]; skip: number }> = {
+  auto: { ids: ORDER, skip: 0 },
+  reflink: { ids: ['reflink'], skip: 0 },
+  kernel: { ids: ['kernel'], skip: 0 },
+  buffered: { ids: ['buffered'], skip: 0 },
+  'skip-1': { ids: ORDER, skip: 1 },
+  'skip-2': { ids: ORDER, skip: 2 },
+};
 
 const DEED: Record<string, string> = {
   reflink: 'Extents can not be shared',
@@ -51,6 +64,8 @@ const DEED: Record<string, string> = {
 
 export class Ladder {
   readonly choice: ProviderChoice;
+  /** Where one provider can't, the next may: none was asked for by name. */
+  readonly isOpen: boolean;
   readonly #providers: readonly OffloadProvider[];
   /** Of providers: the kind, and a number where there are several. */
   readonly #names = new Map<OffloadProvider, string>();
@@ -59,6 +74,7 @@ export class Ladder {
 
   constructor(providers: readonly OffloadProvider[], choice: ProviderChoice, memory: LadderMemory = {}) {
     this.choice = choice;
+    this.isOpen = ALLOWED[choice].ids === ORDER;
     this.#providers = providers;
     this.#memory = memory;
     for (const provider of providers) {
@@ -77,7 +93,8 @@ export class Ladder {
       const time = alone ? 0 : latency.estimate(this.#name(rung.provider), source, target, length);
       return { rung: time === undefined ? asTrial(rung) : rung, time: time ?? -1 };
     });
-    const kind = ({ rung }: { rung: Rung }): number => ORDER.indexOf(rung.provider.id);
+    const kind = ({ rung }: { rung: Rung }): number =>
+      (ORDER as readonly ProviderId[]).indexOf(rung.provider.id);
     return timed.sort((a, b) => kind(a) - kind(b) || a.time - b.time).map(({ rung }) => rung);
   }
 
@@ -123,7 +140,10 @@ export class Ladder {
   /** The error for a range that no allowed provider can do. */
   unsupported(source: RandomAccessFile, target: RandomAccessFile, why?: string): VhdkitError {
     const reason = why ?? (this.#pair(source, target).reasons.join('; ') || 'no provider does this');
-    const deed = DEED[this.choice] ?? 'Nothing can move bytes';
+    const { skip } = ALLOWED[this.choice];
+    const deed =
+      DEED[this.choice] ??
+      (skip > 0 ? `With ${skip} passed over no provider is left` : 'Nothing can move bytes');
     const message = `${deed} from ${source.path} to ${target.path}: ${reason}`;
     return new VhdkitError('OFFLOAD_UNSUPPORTED', message, {
       operation: 'transfer',
@@ -151,7 +171,7 @@ export class Ladder {
     // What exists in memory only (a rewritten partition table) is in no storage: it is written, whatever
     // was demanded for the files around it.
     const onlyInMemory = source.kind === 'memory' && target.kind !== 'memory';
-    const ids = this.choice === 'auto' ? ORDER : onlyInMemory ? (['buffered'] as const) : [this.choice];
+    const { ids, skip } = ALLOWED[onlyInMemory && this.choice !== 'auto' ? 'buffered' : this.choice];
     for (const provider of ids.flatMap((id) => this.#providers.filter((candidate) => candidate.id === id))) {
       const before = this.#memory.failed?.find(this.#name(provider), source, target);
       if (before) {
@@ -162,6 +182,7 @@ export class Ladder {
       if (capabilities.supported) pair.rungs.push({ provider, capabilities });
       else if (capabilities.reason) pair.reasons.push(capabilities.reason);
     }
+    pair.rungs.splice(0, skip);
     pair.rivals = new Set(pair.rungs.map(({ provider }) => provider.id)).size < pair.rungs.length;
     return pair;
   }

@@ -80,7 +80,7 @@ export class RequestMover {
   /** Cuts off what can be shared, so that the rest may be gathered. */
   #cut(request: Request): Request[] {
     const { ladder } = this.#parts;
-    if (request.kind === 'zero' || ladder.choice !== 'auto') return [request];
+    if (request.kind === 'zero' || !ladder.isOpen) return [request];
     const rung = this.#sharingRung(request);
     if (!rung) return [request];
     const { head, body, tail } = splitRequest(
@@ -102,8 +102,8 @@ export class RequestMover {
   /** Short, and no provider would share it. */
   #isShort(request: Request): boolean {
     if (request.kind === 'zero') return request.length < SHORT_ZEROS;
-    const { choice } = this.#parts.ladder;
-    if (request.length >= SHORT_COPY || (choice !== 'auto' && choice !== 'buffered')) return false;
+    const { choice, isOpen } = this.#parts.ladder;
+    if (request.length >= SHORT_COPY || (!isOpen && choice !== 'buffered')) return false;
     const rung = this.#sharingRung(request);
     return (
       !rung || splitRequest(request.sourceOffset, request.length, rung.capabilities.alignment).body === 0
@@ -187,7 +187,7 @@ export class RequestMover {
   async #edge(request: CopyRequest): Promise<void> {
     const { ladder } = this.#parts;
     if (request.length === 0) return;
-    if (ladder.choice === 'auto') return this.#copy(request);
+    if (ladder.isOpen) return this.#copy(request);
     const capabilities = { supported: true, alignment: 1, maxLength: request.length };
     await this.#body(request, { provider: ladder.provider('buffered'), capabilities });
   }

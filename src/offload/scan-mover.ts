@@ -48,7 +48,7 @@ export class ScanMover {
     this.#parts = parts;
     this.#gatherer = parts.gatherer;
     this.#peeker = new Peeker(ZERO_CHUNK, parts.pool);
-    this.#fromBuffer = parts.ladder.choice === 'auto' || parts.ladder.choice === 'buffered';
+    this.#fromBuffer = parts.ladder.isOpen || parts.ladder.choice === 'buffered';
   }
 
   async run(group: Group, ticket: Ticket): Promise<void> {

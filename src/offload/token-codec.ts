@@ -70,11 +70,14 @@ function checksum(bytes: Uint8Array, key: TokenKey): Uint8Array {
   return createHmac('sha256', key).update(bytes.subarray(0, CHECKSUM_AT)).digest();
 }
 
+const scratch = new Uint8Array(TOKEN_BYTES);
+
 export function encodeToken(fields: TokenFields, key: TokenKey): Token {
   assert(fields.id.length === TOKEN_ID_BYTES, 'a token id has 8 bytes');
   assert(fields.creator.length === CREATOR_ID_BYTES, 'a creator id has 8 bytes');
   assert(fields.random.length === RANDOM_VALUE_BYTES, 'the random value has 32 bytes');
-  const bytes = new Uint8Array(TOKEN_BYTES);
+  // The token takes a copy.
+  const bytes = scratch.fill(0);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, ROD_TYPE[fields.mode]);
   view.setUint16(6, LENGTH_FIELD);
@@ -173,7 +176,7 @@ export function creatorOf(key: Uint8Array): Uint8Array {
 
 /** An NAA designator's first four bits say who assigned it: 3, somebody local. */
 function locallyAssigned(creator: Uint8Array): Uint8Array {
-  const id = Uint8Array.from(creator);
+  const id = new Uint8Array(creator);
   id[0] = 0x30 | ((id[0] ?? 0) & 0x0f);
   return id;
 }

@@ -7,11 +7,11 @@ import { BugError } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import type { RandomSource } from '../base/random.js';
 import type { ProcessIdentity } from '../io/process-identity.js';
-import type { ByteRange, RandomAccessFile } from '../io/random-access-file.js';
+import type { ByteRange, FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
 import { clipToFile } from './bind-checks.js';
 import type { OffloadReadOptions } from './offload-provider.js';
 import { type PersistentData, persistentUnsupported } from './persistent-data.js';
-import type { TokenRecord, TokenStore } from './store/token-store.js';
+import { ID_TIME_DIGITS, type TokenRecord, type TokenStore } from './store/token-store.js';
 import type { Token } from './token.js';
 import { encodeToken, RANDOM_VALUE_BYTES, TOKEN_ID_BYTES, type TokenKey } from './token-codec.js';
 import type { TokenEndings } from './token-endings.js';
@@ -55,13 +55,10 @@ export interface MakerParts {
  * A token's id: the time in steps of 16 ms, then 24 random bits. So what is bound one after the other lies together in
  * a store, which then changes the same few pages over and over. Ids are no secret.
  */
-function freshId(now: number, random: RandomSource): Uint8Array {
-  const id = new Uint8Array(TOKEN_ID_BYTES);
-  const step = Math.floor(now / 16);
-  new DataView(id.buffer).setUint32(0, step / 256);
-  id[4] = step;
-  id.set(random.bytes(3), 5);
-  return id;
+function freshId(now: number, random: RandomSource): string {
+  const step = Math.floor(now / 16) % 16 ** ID_TIME_DIGITS;
+  const chance = random.bytes(TOKEN_ID_BYTES - ID_TIME_DIGITS / 2);
+  return step.toString(16).padStart(ID_TIME_DIGITS, '0') + hex(chance);
 }
 
 export type NewRecord = Omit<TokenRecord, 'id'>;
@@ -73,18 +70,23 @@ export class TokenMaker {
     this.#parts = parts;
   }
 
-  /** A record without an id. @throws OUT_OF_RANGE */
+  /**
+   * A record without an id.
+   * @param fingerprint of a token that dies with its file: taken before anything else is asked of it
+   * @throws OUT_OF_RANGE
+   */
   record(
     file: RandomAccessFile,
     range: ByteRange,
     mode: TokenRecord['mode'],
     options: BindOptions,
+    fingerprint?: FileFingerprint,
   ): NewRecord {
     const { clock, random, process, defaultTtl, maxTtl } = this.#parts;
     const { ttl, path = file.path, expires, priority = 0, closeBound = false } = options;
-    const length = clipToFile(file, range);
+    const length = clipToFile(file, range, fingerprint);
     const now = clock.now();
-    return {
+    const record: NewRecord = {
       random: hex(random.bytes(RANDOM_VALUE_BYTES)),
       mode,
       path,
@@ -94,26 +96,28 @@ export class TokenMaker {
       created: now,
       lastUsed: now,
       revoked: false,
-      ...(expires === undefined ? {} : { expires }),
-      ...(priority === 0 ? {} : { priority }),
-      ...(process?.system === undefined ? {} : { system: process.system }),
-      ...(closeBound && process ? { owner: { ...process.self, until: now + OWNER_TTL } } : {}),
     };
+    if (fingerprint) record.fingerprint = fingerprint;
+    if (expires !== undefined) record.expires = expires;
+    if (priority !== 0) record.priority = priority;
+    if (process?.system !== undefined) record.system = process.system;
+    if (closeBound && process) record.owner = { ...process.self, until: now + OWNER_TTL };
+    return record;
   }
 
   /** Stores a record under a fresh id, which is added to those it belongs to. @throws TOKEN_LIMIT */
   async put(
     record: NewRecord,
     together: Set<string>,
-    more: (id: string) => Partial<TokenRecord> = () => ({}),
+    more?: (id: string) => Partial<TokenRecord>,
   ): Promise<PutRecord> {
     const { clock, random, store, room } = this.#parts;
     const newcomer = { priority: record.priority ?? 0, keptBytes: 0, together };
     // A second round is rare, a third one all but impossible: a fourth would mean a broken random source.
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const now = clock.now();
-      const id = hex(freshId(now, random));
-      const complete = { ...record, id, ...more(id) };
+      const id = freshId(now, random);
+      const complete = { ...record, id, ...more?.(id) };
       const revision = await room.admit(newcomer, now, () => store.put(complete));
       if (revision === undefined) continue;
       together.add(id);

@@ -172,10 +172,8 @@ export class TokenManager {
     together: Set<string>,
     options: BindOptions,
   ): Promise<BoundToken> {
-    // Taken before the size: a change in between is noticed.
     const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
-    const fresh = this.#maker.record(file, range, mode, options);
-    if (fingerprint) fresh.fingerprint = fingerprint;
+    const fresh = this.#maker.record(file, range, mode, options, fingerprint);
     const { record, revision } = await this.#maker.put(fresh, together);
     const binding = await this.#remember(makeBinding(record, revision, file, 'bound here'));
     const bound = this.#handOut(file, record, options);

@@ -29,7 +29,7 @@ export class Token {
         context: { reason: 'malformed', length: bytes.length },
       });
     }
-    this.#bytes = Uint8Array.from(bytes);
+    this.#bytes = new Uint8Array(bytes);
   }
 
   /** Whether the bytes are the same. Tells nothing secret: both sides are known to whoever asks. */
@@ -39,6 +39,6 @@ export class Token {
 
   /** A copy of the 512 bytes, as they may travel to another process. */
   toBytes(): Uint8Array {
-    return Uint8Array.from(this.#bytes);
+    return new Uint8Array(this.#bytes);
   }
 }

@@ -205,7 +205,7 @@ class Session {
   /** Whether zeros are found by peeking: the kernel will copy, and says what is in memory. */
   #canPeek(source: RandomAccessFile): boolean {
     const { provider } = this.#options;
-    if (source.peek === undefined || (provider !== 'auto' && provider !== 'kernel')) return false;
+    if (source.peek === undefined || (!this.#ladder.isOpen && provider !== 'kernel')) return false;
     return this.#ladder.rungs(source, this.#target.file).some((rung) => rung.provider.id === 'kernel');
   }
 
@@ -240,8 +240,8 @@ class Session {
   #forecastPiece(piece: DataPiece): void {
     const { file } = piece.source;
     const target = this.#target.file;
-    const { provider } = this.#options;
-    const scanned = piece.policy === 'scan' && provider === 'auto';
+    const { isOpen } = this.#ladder;
+    const scanned = piece.policy === 'scan' && isOpen;
     const [rung] = scanned ? [] : this.#ladder.rungs(file, target);
     if (rung?.provider.id !== 'reflink') {
       this.#tally.add(rung?.provider.id ?? 'buffered', piece.length);
@@ -250,7 +250,7 @@ class Session {
     const { alignment } = rung.capabilities;
     if ((piece.sourceOffset - piece.offset) % alignment !== 0) {
       const why = `offset ${piece.sourceOffset} can't go to ${piece.offset} in units of ${alignment}`;
-      if (provider !== 'auto') throw this.#ladder.unsupported(file, target, why);
+      if (!isOpen) throw this.#ladder.unsupported(file, target, why);
       const [, next] = this.#ladder.rungs(file, target);
       this.#tally.add(next?.provider.id ?? 'buffered', piece.length);
       return;

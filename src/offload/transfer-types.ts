@@ -1,12 +1,16 @@
 /**
- * What a transfer session is given and what it gives back. Types only.
+ * What a transfer session is given and what it gives back. Types, and the names of what can be chosen.
  */
 import type { PreparedWrite } from '../block/extent.js';
 import type { RandomAccessFile } from '../io/random-access-file.js';
 import type { RateLimit } from './rate-limit.js';
 
-/** Which means may be used. `auto`: the cheapest that works; the others: only that one (edges excepted). */
-export type ProviderChoice = 'auto' | 'reflink' | 'kernel' | 'buffered';
+/**
+ * Which means may be used. `auto`: the cheapest that works; by name: only that one (edges excepted); `skip-N`: as
+ * `auto`, but without the N cheapest of those that would do it between two files.
+ */
+export const PROVIDER_CHOICES = ['auto', 'reflink', 'kernel', 'buffered', 'skip-1', 'skip-2'] as const;
+export type ProviderChoice = (typeof PROVIDER_CHOICES)[number];
 
 /**
  * `scan`: payload is read, and 64 KiB chunks that hold only zeros are not written. `holes`: payload is not

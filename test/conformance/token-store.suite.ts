@@ -1,4 +1,5 @@
 /** The suite every token store passes. */
+import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { TokenRecord, TokenStore, WalkOptions } from '../../src/offload/store/token-store.js';
 import { describeLimits } from './token-limits.suite.js';
@@ -15,7 +16,7 @@ export function sampleRecord(id: string, lastUsed = 1): TokenRecord {
     created: 1.7e12,
     lastUsed,
     revoked: false,
-    fingerprint: { device: 1n, inode: 2n ** 63n, size: 3n, mtime: 1_700_000_000_123_456_789n, ctime: 5n },
+    fingerprint: { device: 1n, inode: -(2n ** 63n), size: 3n, mtime: 1_700_000_000_123_456_789n, ctime: 5n },
   };
 }
 
@@ -146,21 +147,21 @@ function describeRecords(make: () => Promise<TokenStore>): void {
       return { ...base, fingerprint: { device: 1n, inode, size: 3n, mtime: 4n, ctime: 5n } };
     };
     const mine = Array.from({ length: 300 }, (_, index) => `f${index.toString().padStart(3, '0')}`);
-    for (const id of mine) await store.put(of(id, 2n ** 63n));
+    for (const id of mine) await store.put(of(id, -(2n ** 63n)));
     await store.put(of('other', 2n));
     await store.put(of('x', 2n ** 63n - 1n));
-    await store.put(of('kept', 2n ** 63n, { mode: 'persistent' }));
+    await store.put(of('kept', -(2n ** 63n), { mode: 'persistent' }));
     const { fingerprint: _, ...without } = record('none');
     await store.put({ ...without, mode: 'point-in-time' });
-    expect(await ids(store, { inode: 2n ** 63n })).toEqual(mine);
+    expect(await ids(store, { inode: -(2n ** 63n) })).toEqual(mine);
     expect(await ids(store, { inode: 2n })).toEqual(['other']);
     expect(await ids(store, { inode: 3n })).toEqual([]);
     // Found with what it has become, and no more once it is gone.
     const entry = await store.get('f007');
-    await store.update(of('f007', 2n ** 63n, { lastUsed: 9 }), entry?.revision ?? 0);
+    await store.update(of('f007', -(2n ** 63n), { lastUsed: 9 }), entry?.revision ?? 0);
     await store.delete('f008');
     const found = new Map<string, number>();
-    for await (const each of store.list({ inode: 2n ** 63n }))
+    for await (const each of store.list({ inode: -(2n ** 63n) }))
       found.set(each.record.id, each.record.lastUsed);
     expect(found.size).toBe(299);
     expect(found.get('f007')).toBe(9);
@@ -168,6 +169,40 @@ function describeRecords(make: () => Promise<TokenStore>): void {
     await store.put(of('f008', 2n));
     expect(await ids(store, { inode: 2n })).toEqual(['f008', 'other']);
     expect(await ids(store, { inode: 2n, dueBy: 0 })).toEqual([]);
+  });
+
+  it('finds them among those that were bound at the same moment, whatever came and went', async () => {
+    const store = await make();
+    // As managers make them: ten digits of time.
+    const all = ['00000000aa', '00000000ab', '00000000b0'].flatMap((moment) =>
+      ['000000', '00000f', 'ffffff'].map((rest) => moment + rest),
+    );
+    const change = fc.record({
+      id: fc.constantFrom(...all),
+      inode: fc.option(fc.constantFrom(1n, 2n, 11n), { nil: undefined }),
+    });
+    // Inode by id; what is put where something is changes nothing, what has no inode goes.
+    const model = new Map<string, bigint>();
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 12 }), async (changes) => {
+        for (const { id, inode } of changes) {
+          if (inode === undefined) expect(await store.delete(id)).toBe(model.delete(id));
+          else {
+            const put = await store.put({
+              ...record(id),
+              fingerprint: { device: 1n, inode, size: 3n, mtime: 4n, ctime: 5n },
+            });
+            expect(put === undefined).toBe(model.has(id));
+            if (!model.has(id)) model.set(id, inode);
+          }
+        }
+        for (const wanted of [1n, 2n, 11n]) {
+          const mine = [...model].filter(([, inode]) => inode === wanted).map(([id]) => id);
+          expect(await ids(store, { inode: wanted })).toEqual(mine.sort());
+        }
+      }),
+      { numRuns: 15 },
+    );
   });
 
   it('keeps its records to itself', async () => {

@@ -2,8 +2,8 @@
  * A token store in a folder, by LMDB: several processes of one host at once.
  *
  * Invariants: every change is one synchronous transaction that looks and writes, so of two that build on the
- * same revision one wins, in whichever process; nothing asynchronous is started inside one. Revisions come
- * from one counter for all records. Folder 0700, files 0600.
+ * same revision one wins, in whichever process; nothing asynchronous is started inside one. A record's revision is
+ * the number of the transaction that wrote it. Folder 0700, files 0600.
  *
  * Opening, changing and closing take turns (io/turns.ts), because the locks of lmdb-js don't keep them apart. Who
  * opens sets "the last transaction" in the lock file to what he read a moment before, so a change that was
@@ -49,7 +49,6 @@ const KEY_BYTES = 32;
 const KEY_ID = /^[0-9a-z]{1,64}$/;
 const REVISION_BYTES = 8;
 const WALK_BATCH = 256;
-const NO_VALUE = Buffer.alloc(0);
 const MAX_REASONS = 64;
 const MAP_BYTES = 1 << 30;
 /** About 400 bytes each: less than the map holds. */
@@ -151,7 +150,7 @@ class LmdbTokenStore implements TokenStore {
     this.#maxRecords = maxRecords;
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
     this.#index = new LmdbIndex(folder, root);
-    this.#files = new LmdbFiles(root);
+    this.#files = new LmdbFiles(root, this.#tokens);
   }
 
   /** Reads the store's header, or makes it: whoever is first decides the key. */
@@ -185,7 +184,8 @@ class LmdbTokenStore implements TokenStore {
     const bytes = encodeRecord(record);
     return this.#change(() => {
       if (this.#tokens.getBinary(record.id)) return undefined;
-      if (this.#entryCount() >= this.#maxRecords)
+      // Every record took a transaction, so as long as there were fewer of those nobody need count.
+      if (this.#revisionNow() > this.#maxRecords && this.#entryCount() >= this.#maxRecords)
         throw storeError(
           'full',
           this.#folder,
@@ -212,8 +212,8 @@ class LmdbTokenStore implements TokenStore {
       const current = this.#revisionOf(id);
       if (current === undefined || (revision !== undefined && current !== revision)) return false;
       this.#note(id, undefined);
-      this.#files.remove(() => this.#decode(id, this.#tokens.getBinary(id) ?? NO_VALUE).record);
       this.#tokens.removeSync(id);
+      this.#files.removed(id);
       return true;
     });
   }
@@ -395,15 +395,18 @@ class LmdbTokenStore implements TokenStore {
 
   /** Inside a transaction: the record under a new revision, which is returned. */
   #write(id: string, bytes: Uint8Array): number {
-    const last = this.#root.getBinary('revision');
-    const revision = (last?.length === REVISION_BYTES ? last.readUIntBE(2, 6) : 0) + 1;
+    const revision = this.#revisionNow();
     // Of the shared pool: of a buffer of its own the library would have to ask for the address.
     const value = Buffer.allocUnsafe(REVISION_BYTES + bytes.length).fill(0, 0, 2);
     value.writeUIntBE(revision, 2, 6);
-    this.#root.putSync('revision', value.subarray(0, REVISION_BYTES));
     value.set(bytes, REVISION_BYTES);
     this.#tokens.putSync(id, value);
     return revision;
+  }
+
+  /** Inside a transaction: its number. Each that changes anything has the next one, in whichever process. */
+  #revisionNow(): number {
+    return this.#root.getWriteTxnId();
   }
 
   /** Looks at what is committed now; an older view would let somebody who tries again see the same for ever. */

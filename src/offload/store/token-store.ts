@@ -12,6 +12,9 @@
 import type { FileFingerprint } from '../../io/random-access-file.js';
 import type { TokenMode } from '../token.js';
 
+/** Digits at the beginning of an id that are the time it was made at: what is bound about together lies together. */
+export const ID_TIME_DIGITS = 10;
+
 /** The process that a token lives and dies with (io/process-identity.ts says what the names mean). */
 export interface TokenOwner {
   host: string;

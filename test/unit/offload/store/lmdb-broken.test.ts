@@ -84,8 +84,8 @@ describe('an LMDB token store', () => {
   it('says which record is damaged, or newer than this program', async () => {
     const folder = testFolder('lmdb');
     await filled(folder, 3);
-    await setEntry(folder, 't0', '\0\0\0\0\0\0\0\u0001\u0001["AA==","persistent"]', 'tokens');
-    await setEntry(folder, 't1', '\0\0\0\0\0\0\0\u0002\u0002{}', 'tokens');
+    await setEntry(folder, 't0', '\0\0\0\0\0\0\0\u0001\u0002\u0002{"path":"a"}', 'tokens');
+    await setEntry(folder, 't1', '\0\0\0\0\0\0\0\u0002\u0003{}', 'tokens');
     await setEntry(folder, 't2', 'short', 'tokens');
     const store = await openLmdbStore(folder);
     onTestFinished(() => store.close());

@@ -2,13 +2,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isVhdkitError } from '../../../../src/base/errors.js';
-import { decodeRecord, encodeRecord, MAX_RECORD_BYTES } from '../../../../src/offload/store/record-codec.js';
+import {
+  decodeRecord,
+  encodeRecord,
+  MAX_RECORD_BYTES,
+  RECORD_VERSION,
+} from '../../../../src/offload/store/record-codec.js';
 import type { TokenRecord } from '../../../../src/offload/store/token-store.js';
 import { sampleRecord } from '../../../conformance/token-store.suite.js';
 
 const count = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
 const time = fc.double({ min: 0, max: 1e15, noNaN: true }).map((value) => value + 0);
-const i64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 64n - 1n });
+const i64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
 const text = fc.string({ unit: 'grapheme', maxLength: 200 });
 
 const records = fc.record(
@@ -95,24 +100,45 @@ describe('the encoding of token records', () => {
     ['time that is none', { lastUsed: Number.NaN }],
     ['owner without process', { owner: { host: 'a' } as never }],
     ['label that is no text', { labels: { a: 1 } as never }],
+    ['path that is no text', { path: 1 as never }],
+    ['record without a path', { path: undefined as never }],
   ])('refuses a %s', (_, change) => {
     const record = { ...sampleRecord('0123456789abcdef'), ...(change as object) };
     expect(decodeOrReason(encodeRecord(record as TokenRecord))).toBe('damaged');
+  });
+
+  it('refuses what has another meaning to come', () => {
+    for (const [at, value] of [
+      [1, 3],
+      [2, 4],
+      [3, 1],
+    ] as const) {
+      const bytes = encodeRecord(sampleRecord('0123456789abcdef'));
+      bytes[at] = value;
+      expect(decodeOrReason(bytes)).toBe('damaged');
+    }
   });
 
   it('refuses a field that nobody knows', () => {
     const known = encodeRecord({ ...sampleRecord('0123456789abcdef'), leaving: true });
     const text = Buffer.from(known).toString('latin1');
     expect(text).toContain('"leaving"');
-    expect(decodeOrReason(Buffer.from(text.replace('"leaving"', '"unknown"'), 'latin1'))).toBe('damaged');
+    for (const other of ['unknown', 'toString', '__proto__']) {
+      const changed = Buffer.from(text.replace('"leaving"', `"${other}"`), 'latin1');
+      expect(decodeOrReason(changed)).toBe('damaged');
+    }
   });
 
   it('knows a later version, and its own limits', () => {
     const bytes = encodeRecord(sampleRecord('0123456789abcdef'));
-    bytes[0] = 2;
+    bytes[0] = RECORD_VERSION + 1;
     expect(decodeOrReason(bytes)).toBe('newer-version');
+    bytes[0] = RECORD_VERSION - 1;
+    expect(decodeOrReason(bytes)).toBe('damaged');
     const long = { ...sampleRecord('a'), path: 'x'.repeat(MAX_RECORD_BYTES) };
     expect(() => encodeRecord(long)).toThrow(RangeError);
     expect(() => encodeRecord({ ...sampleRecord('a'), labels: { a: 'x'.repeat(5000) } })).toThrow(RangeError);
+    for (const random of ['ab'.repeat(31), 'ab'.repeat(33), `${'ab'.repeat(31)}zz`])
+      expect(() => encodeRecord({ ...sampleRecord('a'), random })).toThrow(RangeError);
   });
 });
