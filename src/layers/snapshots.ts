@@ -28,12 +28,14 @@ import {
   deleteWriteOnce,
   isWriteOnceOf,
   type LocalKind,
+  lookAtWriteOnce,
   openWriteOnce,
 } from './write-once/open.js';
 
 export { FAILURE_POLICIES, type FailurePolicy } from './failure-policy.js';
 export type { ImageState } from './snapshot/image-state.js';
 export { sealedFile, viewFile } from './snapshot/immutable-file.js';
+export { findLost, type LossReason } from './snapshot/open-layers.js';
 export type { BreakReason, SnapshotEntry, SnapshotRecord } from './snapshot/record.js';
 export type { SweepOptions } from './snapshot/restore-run.js';
 export { type NewSnapshot, SnapshotSet } from './snapshot/snapshot-set.js';
@@ -74,6 +76,7 @@ function deviceAccess({ fileSystem, random }: SnapshotAccess): DeviceAccess {
     chunkSizes: (kind) => chunkSizesOf(knownKind(kind)),
     create: (kind, path, shape) => createWriteOnce(knownKind(kind), path, { ...shape, fileSystem, random }),
     open: (path, expected) => openWriteOnce(path, { ...expected, fileSystem, random }),
+    look: (path, expected) => lookAtWriteOnce(path, { ...expected, fileSystem }),
     remove: (path) => deleteWriteOnce(path, { fileSystem }),
     isOf: (path, primaryId) => isWriteOnceOf(path, primaryId, { fileSystem, random }),
   };

@@ -43,6 +43,16 @@ function volumeLine(volume: SnapshotFacts, style: Style): string {
   return volume.state === 'intact' ? `${line}, can be written to` : line;
 }
 
+/** What to do about those that can't be read: the newest of them is what is in the way. */
+function lostNote({ path, snapshots }: SnapshotListResult): string[] {
+  const newest = snapshots.findLast(({ state }) => state === 'lost');
+  if (!newest) return [];
+  const [device, name] = [printable(newest.device), printable(newest.name)];
+  return [
+    `lost: put ${device} back, or give up '${name}' and all older ones: vhdkit snapshot delete ${printable(path)} ${name}`,
+  ];
+}
+
 export function renderSnapshotList(result: SnapshotListResult, style: Style): string[] {
   const { path, snapshots, image, restoring, volume } = result;
   const note = IMAGES[image];
@@ -51,6 +61,7 @@ export function renderSnapshotList(result: SnapshotListResult, style: Style): st
       ? [`No snapshots of ${style.bold(printable(path))}`]
       : snapshots.map((facts) => snapshotLine(facts, style))),
     ...(volume === null ? [] : [volumeLine(volume, style)]),
+    ...lostNote(result),
     ...(restoring === null ? [] : [`half-way back to ${printable(restoring)}: restore it again to finish`]),
     ...(note === undefined ? [] : [`image: ${note}`]),
   ];

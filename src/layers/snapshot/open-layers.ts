@@ -77,6 +77,45 @@ export async function openLayers(store: SnapshotStore, options: OpenLayersOption
   }
 }
 
+/** Why a snapshot can't be read as things stand: its device, or a newer one, is gone or another one; or it is damaged. */
+export type LossReason = 'device-lost' | 'damaged';
+
+async function lossOf(
+  store: SnapshotStore,
+  { device }: SnapshotEntry,
+  isInUse: boolean,
+): Promise<LossReason | undefined> {
+  const { access, record } = store;
+  const { imageSize: size, chunkSize, imageId: primaryId } = record;
+  const path = store.devicePath(device);
+  if (isInUse) return (await access.fileSystem.kind(path)) === 'absent' ? 'device-lost' : undefined;
+  try {
+    await access.devices.look(path, { size, chunkSize, primaryId });
+    return undefined;
+  } catch (error) {
+    // What can't be told is not said.
+    if (!isVhdkitError(error) || !LOST.has(error.code)) return undefined;
+    return error.code === 'IMAGE_CORRUPT' ? 'damaged' : 'device-lost';
+  }
+}
+
+/**
+ * Snapshots that count as intact and can't be read as things stand, by id. Looks, and changes nothing: a device can be put
+ * back. @param isInUse somebody has the image open, and found its devices sound: whether they are there is all that is asked
+ */
+export async function findLost(
+  store: SnapshotStore,
+  isInUse: boolean,
+): Promise<ReadonlyMap<string, LossReason>> {
+  const lost = new Map<string, LossReason>();
+  let reason: LossReason | undefined;
+  for (const entry of store.record.snapshots.filter(isUseful).reverse()) {
+    reason = reason ? 'device-lost' : await lossOf(store, entry, isInUse);
+    if (reason && entry.state === 'intact') lost.set(entry.id, reason);
+  }
+  return lost;
+}
+
 /** Why a recorded snapshot has no layer. */
 export function lostSnapshot(disk: string, entry: SnapshotEntry | undefined): VhdkitError {
   const name = entry?.name ?? '';

@@ -59,6 +59,8 @@ export interface DeviceAccess {
     path: string,
     expected: DeviceShape & { empty?: boolean; writable: boolean },
   ): Promise<WriteOnceDevice>;
+  /** Whether it is there, without opening it. @throws as `open` does for what is lost, PERMISSION_DENIED, IO_FAILED */
+  look(path: string, expected: DeviceShape): Promise<void>;
   remove(path: string): Promise<void>;
   /** Whether there is one, and it was made for that primary. */
   isOf(path: string, primaryId: string): Promise<boolean>;

@@ -12,7 +12,7 @@ import { probeFormat } from '../../formats/registry.js';
 import type { FileSystem } from '../../io/file-system.js';
 
 import { nodeFileSystem } from '../../io/node-file-system.js';
-import { createImageDevice, openImageDevice } from './image/store.js';
+import { createImageDevice, lookAtImageDevice, openImageDevice } from './image/store.js';
 import {
   assertShape,
   DEFAULT_CHUNK_SIZE,
@@ -23,7 +23,7 @@ import {
 import { HEADER_BYTES, hasMagic } from './sparse/layout.js';
 import { createSparse, eraseSparse, openSparse } from './sparse/store.js';
 import { isThin } from './thin/header.js';
-import { createThin, deleteThin, openThin } from './thin/store.js';
+import { createThin, deleteThin, lookAtThin, openThin } from './thin/store.js';
 
 /** Kinds that are made here; a `remote` one is where another host has it. */
 export type LocalKind = Exclude<WriteOnceKind, 'remote'>;
@@ -102,6 +102,30 @@ export async function openWriteOnce(
   if (format === 'thin')
     return openThin(await fileSystem.open(path, { writable }), options, { fileSystem, random });
   return openImageDevice(path, format, { ...options, writable }, { fileSystem, random });
+}
+
+/**
+ * Looks whether a device is there and the one that is expected. Changes nothing, takes no locks, and reads little: what
+ * it says of a device that somebody writes to at this moment may be wrong.
+ * @throws NOT_FOUND, FORMAT_UNKNOWN, WRITE_ONCE_MISMATCH, IMAGE_CORRUPT, UNSUPPORTED, PERMISSION_DENIED, IO_FAILED
+ */
+export async function lookAtWriteOnce(
+  path: string,
+  options: Expectations & { fileSystem?: FileSystem },
+): Promise<void> {
+  const { fileSystem = nodeFileSystem } = options;
+  const format = await kindOf(path, fileSystem);
+  const file = await fileSystem.open(path);
+  if (format === 'sparse') {
+    const device = await openSparse(file, options, fileSystem);
+    return device.close();
+  }
+  try {
+    if (format === 'thin') await lookAtThin(file, fileSystem);
+    else await lookAtImageDevice(file, format, options);
+  } finally {
+    await file.close();
+  }
 }
 
 /** What kind of device a path holds, by its content. @throws FORMAT_UNKNOWN, NOT_FOUND, IO_FAILED */

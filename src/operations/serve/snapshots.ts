@@ -172,7 +172,7 @@ export class ServedSnapshots {
   async #list({ set, path, state }: ServedSet): Promise<SnapshotListResult> {
     const { store, volume } = set;
     const snapshots = [];
-    for (const entry of store.record.snapshots) snapshots.push(await factsOf(store, entry, set));
+    for (const entry of store.record.snapshots) snapshots.push(await factsOf(store, entry, { set }));
     return {
       path,
       folder: store.folder,

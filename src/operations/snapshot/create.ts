@@ -63,7 +63,7 @@ export async function createIn(
     path,
     folder: store.folder,
     chunkSize: dryRun ? set.chunkSizeFor(wanted) : store.record.chunkSize,
-    snapshot: await factsOf(store, entry, set),
+    snapshot: await factsOf(store, entry, { set }),
     lost: lostNames(set),
     dryRun,
   };

@@ -1,7 +1,7 @@
 /**
  * Snapshots as results tell them.
  */
-import type { SnapshotEntry, SnapshotSet, SnapshotStore } from '../../layers/snapshots.js';
+import type { LossReason, SnapshotEntry, SnapshotSet, SnapshotStore } from '../../layers/snapshots.js';
 import type { SnapshotFacts } from './types.js';
 
 /** What a device takes of its storage: asked of an open set where there is one, else of the file. */
@@ -28,9 +28,11 @@ async function allocatedBytes(
 export async function factsOf(
   store: SnapshotStore,
   entry: SnapshotEntry,
-  set?: SnapshotSet,
+  { set, loss }: { set?: SnapshotSet; loss?: LossReason | undefined } = {},
 ): Promise<SnapshotFacts> {
-  const { name, id, created, kind, state, reason } = entry;
+  const { name, id, created, kind } = entry;
+  const state = loss ? 'lost' : entry.state;
+  const reason = loss ?? entry.reason;
   return {
     name,
     id,

@@ -3,7 +3,7 @@
  */
 import { openImage } from '../../formats/registry.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
-import { stateOf } from '../../layers/snapshots.js';
+import { findLost, stateOf } from '../../layers/snapshots.js';
 import type { Host } from '../host.js';
 import { findStore, folderOf } from './access.js';
 import { factsOf } from './facts.js';
@@ -28,7 +28,9 @@ export async function listSnapshots(host: Host, options: SnapshotChoice): Promis
     if (image === 'changed') await store.giveUpAll(file.size(), false);
     const { chunkSize, restoring } = store.record;
     const snapshots = [];
-    for (const entry of store.record.snapshots) snapshots.push(await factsOf(store, entry));
+    const lost = await findLost(store, inUse === true);
+    for (const entry of store.record.snapshots)
+      snapshots.push(await factsOf(store, entry, { loss: lost.get(entry.id) }));
     const target = restoring === undefined ? undefined : store.entry(restoring);
     return { ...none, chunkSize, image, restoring: target?.name ?? null, snapshots };
   } finally {
@@ -46,7 +48,8 @@ export async function summarizeSnapshots(
   if (!store || snapshots.length === 0) return undefined;
   const inUse = (await host.fileSystem.holder(file.path)) !== undefined;
   const isLost = !inUse && stateOf(store, file) === 'changed';
-  const broken = isLost ? snapshots : snapshots.filter(({ state }) => state === 'broken');
+  const lost = await findLost(store, inUse);
+  const broken = isLost ? snapshots : snapshots.filter(({ id, state }) => state === 'broken' || lost.has(id));
   const target = restoring === undefined ? undefined : store.entry(restoring)?.name;
   return {
     snapshots: snapshots.length,

@@ -7,8 +7,9 @@ export interface SnapshotFacts {
   name: string;
   id: string;
   created: number;
-  state: 'intact' | 'broken' | 'deleting';
-  /** Why it is broken: `copy-failed`, `image-changed`, `device-lost`; of a volume also `damaged`. */
+  /** `lost`: it can't be read as things stand, but its device, or the newer one that it needs, may be put back. */
+  state: 'intact' | 'lost' | 'broken' | 'deleting';
+  /** Why it is broken or lost: `copy-failed`, `image-changed`, `device-lost`, `damaged` (its device, or a volume). */
   reason: string | null;
   /** Kind of its write-once device, and where that is. */
   kind: string;
@@ -20,7 +21,7 @@ export interface SnapshotFacts {
 /** What looks at an image besides its snapshots tells of them. */
 export interface SnapshotSummary {
   snapshots: number;
-  /** Of these, how many are of no use any more. */
+  /** Of these, how many are of no use (any more). */
   broken: number;
   /** Name of the snapshot that the image is half-way back to. */
   restoring?: string;

@@ -9,6 +9,7 @@ import type { RandomSource } from '../../../base/random.js';
 import type { DiskImage, FormatId } from '../../../formats/disk-image.js';
 import { createImage, editImage, openImage } from '../../../formats/registry.js';
 import type { FileSystem } from '../../../io/file-system.js';
+import type { RandomAccessFile } from '../../../io/random-access-file.js';
 import { diskIdOf } from '../primary-id.js';
 import { assertExpected, type Expectations, notEmpty, type WriteOnceShape } from '../shape.js';
 import { ImageWriteOnceDevice } from './image-device.js';
@@ -64,6 +65,16 @@ function shapeOf(image: DiskImage, expected: Expectations): WriteOnceShape & { k
     chunkSize: image.blockSize,
     primaryId: wanted !== undefined && diskIdOf(wanted) === id ? wanted : id,
   };
+}
+
+/** Whether an image is the device that is expected. Takes no lock. @throws as `openImageDevice`, but for IN_USE */
+export async function lookAtImageDevice(
+  file: RandomAccessFile,
+  format: FormatId,
+  expected: Expectations,
+): Promise<void> {
+  const image = await openImage(file, { format });
+  assertExpected(file.path, shapeOf(image, expected), expected);
 }
 
 /** @throws WRITE_ONCE_MISMATCH, FORMAT_UNKNOWN, IMAGE_CORRUPT, IN_USE, IO_FAILED */

@@ -116,6 +116,18 @@ function parseHeader(text: string | undefined, path: string, deviceId: string): 
   return { format: FORMAT, version: 1, deviceId, ...shape };
 }
 
+async function assertMap(path: string, fileSystem: FileSystem): Promise<void> {
+  const there = mapPath(path);
+  if ((await fileSystem.kind(there)) === 'absent')
+    throw writeOnceCorrupt('WRITE_ONCE_MAP_DAMAGED', `its map ${there} is missing`, { path });
+}
+
+/** Whether there is a device, as far as that can be told without its map. @throws IMAGE_CORRUPT, IO_FAILED */
+export async function lookAtThin(file: RandomAccessFile, fileSystem: FileSystem): Promise<void> {
+  await readThinHeader(file);
+  await assertMap(file.path, fileSystem);
+}
+
 /** The map of a device, opened with room for what it says. */
 async function openMap(
   path: string,
@@ -124,8 +136,7 @@ async function openMap(
   readOnly: boolean,
 ): Promise<{ map: LmdbMap; shape: WriteOnceShape }> {
   const there = mapPath(path);
-  if ((await fileSystem.kind(there)) === 'absent')
-    throw writeOnceCorrupt('WRITE_ONCE_MAP_DAMAGED', `its map ${there} is missing`, { path });
+  await assertMap(path, fileSystem);
   const look = await LmdbMap.open(there, { maps: MAPS, limit: SMALLEST_MAP, readOnly });
   let shape: WriteOnceShape;
   try {

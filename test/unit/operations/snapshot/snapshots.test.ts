@@ -5,6 +5,7 @@ import * as fs from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { VhdkitError } from '../../../../src/base/errors.js';
+import { SNAPSHOT_DEVICES } from '../../../../src/layers/snapshots.js';
 import { createWriteOnce } from '../../../../src/layers/write-once/open.js';
 import { compare } from '../../../../src/operations/compare.js';
 import { convert } from '../../../../src/operations/convert.js';
@@ -195,6 +196,41 @@ describe('snapshots of a raw image', () => {
     expect(list.snapshots).toMatchObject([{ name: 'old', state: 'broken', reason: 'device-lost' }]);
     await write(image, 0, pattern(512, 4));
   });
+
+  it.each(SNAPSHOT_DEVICES)(
+    'are listed as lost while a device is gone or is another one: %s',
+    async (device) => {
+      const image = await newImage();
+      await createSnapshot(host, { path: image, name: 'old', device });
+      const { snapshot } = await createSnapshot(host, { path: image, name: 'middle', device });
+      await createSnapshot(host, { path: image, name: 'new', device });
+      const states = async () =>
+        (await listSnapshots(host, { path: image })).snapshots.map(({ state, reason }) => [state, reason]);
+      const sound = ['intact', null];
+      expect(await states()).toEqual([sound, sound, sound]);
+      await fs.rename(snapshot.device, `${image}-aside`);
+      const lost = ['lost', 'device-lost'];
+      expect(await states()).toEqual([lost, lost, sound]);
+      expect(await info(host, { path: image })).toMatchObject({ snapshots: 3, brokenSnapshots: 2 });
+      await fs.writeFile(snapshot.device, pattern(100_000, 3));
+      expect(await states()).toEqual([lost, lost, sound]);
+      await fs.rename(`${image}-aside`, snapshot.device);
+      const whole = await fs.readFile(snapshot.device);
+      await fs.truncate(snapshot.device, 5000);
+      const cut = device === 'thin' ? sound : ['lost', 'damaged'];
+      expect((await states())[1]).toEqual(cut);
+      await fs.writeFile(snapshot.device, whole);
+      // Somebody has the image: only whether it is there is asked.
+      const lock = await host.fileSystem.lock(image);
+      expect(await states()).toEqual([sound, sound, sound]);
+      await fs.rename(snapshot.device, `${image}-aside`);
+      expect(await states()).toEqual([lost, lost, sound]);
+      await lock.release();
+      await deleteSnapshots(host, { path: image, names: ['middle'] });
+      const broken = ['broken', 'device-lost'];
+      expect(await states()).toEqual([broken, sound]);
+    },
+  );
 
   it('whose device is damaged can be given up, with those that need it', async () => {
     const image = await newImage();
