@@ -8,6 +8,7 @@ import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { parseSize } from '../base/bytes.js';
 import type { FormatId } from '../formats/disk-image.js';
+import { PROVIDER_CHOICES } from '../offload/transfer-types.js';
 import { UsageError } from './usage-error.js';
 
 /** Names of formats, those of other tools included. */
@@ -68,6 +69,13 @@ export const profileFlag = (summary: string) =>
     options: ['azure', 'hyperv', 'virtualbox', 'wsl', 'xenserver'] as const,
     summary,
   })();
+
+export const providerFlag = Flags.option({
+  options: PROVIDER_CHOICES,
+  default: 'auto' as const,
+  summary:
+    'Share extents, copy in the kernel, or read and write; auto: the cheapest that works; skip-N: as auto, without the N cheapest.',
+})();
 
 export const forceFlag = (summary = 'Overwrite the target if it is there.') => Flags.boolean({ summary });
 

@@ -25,7 +25,7 @@ const CASES: readonly [line: string, offered: readonly string[]][] = [
   ['con', ['convert']],
   ['comp', ['compact', 'compare', 'completion']],
   ['convert --pro', ['--progress', '--provider']],
-  ['convert --provider ', ['auto', 'buffered', 'kernel', 'reflink']],
+  ['convert --provider ', ['auto', 'buffered', 'kernel', 'reflink', 'skip-1', 'skip-2']],
   ['convert --provider re', ['reflink']],
   ['convert a.vhd b.vhdx --zeros ', ['holes', 'scan']],
   ['convert -O vhd', ['vhd', 'vhdx']],
@@ -60,7 +60,14 @@ describe(`bash${lacking('bash')}`, () => {
   });
 
   test('after = too, which bash makes a word of its own', async () => {
-    expect(await offered(['convert', '--provider', '='])).toEqual(['auto', 'buffered', 'kernel', 'reflink']);
+    expect(await offered(['convert', '--provider', '='])).toEqual([
+      'auto',
+      'buffered',
+      'kernel',
+      'reflink',
+      'skip-1',
+      'skip-2',
+    ]);
     expect(await offered(['convert', '--provider', '=', 'ke'])).toEqual(['kernel']);
   });
 

@@ -84,6 +84,25 @@ describe.each(['xfs', 'btrfs'] as const)('on %s', (kind) => {
       await expectIdentical(disk.path, at('buffered.raw'));
     });
 
+    it('--provider skip-1 copies in the kernel, skip-2 reads and writes, also what tokens stand for', async () => {
+      await must('truncate', ['-s', `${disk.size}`, at('written.raw')]);
+      const tokens = ['--token-store', at('store')];
+      await vhdkit(['token', 'read', at('own.vhdx'), '-o', at('t.tok'), ...tokens]);
+      const means = { 'skip-1': 'kernelCopied', 'skip-2': 'buffered' } as const;
+      for (const provider of ['skip-1', 'skip-2'] as const) {
+        const report = await convert(at('own.vhdx'), at(`${provider}.raw`), ['--provider', provider]);
+        const args = [at('t.tok'), at('written.raw'), ...tokens, '--provider', provider, '--json'];
+        const written = JSON.parse((await vhdkit(['token', 'write', ...args])).stdout) as typeof report;
+        for (const { bytes } of [report, written]) {
+          expect(bytes.shared).toBe(0);
+          expect(bytes[means[provider]]).toBeGreaterThan(12 * MIB);
+          if (provider === 'skip-2') expect(bytes.kernelCopied).toBe(0);
+        }
+        await expectIdentical(disk.path, at(`${provider}.raw`));
+        await expectIdentical(disk.path, at('written.raw'));
+      }
+    });
+
     it('VHDKIT_NO_NATIVE=1 can share nothing, and the bytes are the same', async () => {
       const report = await convert(at('own.vhdx'), at('plain.raw'), [], { VHDKIT_NO_NATIVE: '1' });
       expect(report.bytes.buffered).toBeGreaterThan(12 * MIB);

@@ -1,6 +1,6 @@
 /** `vhdkit compact`: give back what an image does not need. */
 import { BaseCommand } from '../base-command.js';
-import { Flags, forceFlag, fromFlag, pathArg, size } from '../flags.js';
+import { Flags, forceFlag, fromFlag, pathArg, providerFlag, size } from '../flags.js';
 
 export default class Compact extends BaseCommand {
   static override summary = 'Give back blocks that nobody needs, and make the file short.';
@@ -42,11 +42,7 @@ export default class Compact extends BaseCommand {
       summary: 'Write a compact copy to this new file instead of changing the image.',
     }),
     force: forceFlag('Also an image that others depend on: they can not be used any more.'),
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     rate: size({ summary: 'Bytes per second to read or copy at most (50M).', helpValue: '<size>' }),
     'dry-run': Flags.boolean({ summary: 'Say what would be given back and why; change nothing.' }),
   };

@@ -10,6 +10,7 @@ import {
   optionalPathArg,
   pathArg,
   profileFlag,
+  providerFlag,
   size,
   toFlag,
   typeFlag,
@@ -102,11 +103,7 @@ export default class Convert extends BaseCommand {
         'GPT (both copies) or MBR; partitions stay where they are to the byte. Without this, a disk whose ' +
         'partitions would not be found on the target is refused.',
     }),
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     zeros: Flags.option({
       options: ['scan', 'holes'] as const,
       summary: "Look for blocks that merely contain zeros, or go by the source's holes only.",

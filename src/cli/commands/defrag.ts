@@ -1,6 +1,6 @@
 /** `vhdkit defrag`: blocks in the order of the disk. */
 import { BaseCommand } from '../base-command.js';
-import { Flags, fromFlag, pathArg, size } from '../flags.js';
+import { Flags, fromFlag, pathArg, providerFlag, size } from '../flags.js';
 
 export default class Defrag extends BaseCommand {
   static override summary = 'Bring the blocks of an image into the order of the disk, payload aligned.';
@@ -32,11 +32,7 @@ export default class Defrag extends BaseCommand {
     host: Flags.boolean({
       summary: "Also lay the file out anew where the host's file system scattered it.",
     }),
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     rate: size({ summary: 'Bytes per second to read or copy at most (50M).', helpValue: '<size>' }),
     'dry-run': Flags.boolean({ summary: 'Say what would be done and change nothing.' }),
   };

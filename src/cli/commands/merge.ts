@@ -1,6 +1,6 @@
 /** `vhdkit merge`: a differencing image into an image that it depends on, or its chain into a new one. */
 import { BaseCommand } from '../base-command.js';
-import { Flags, forceFlag, pathArg, size } from '../flags.js';
+import { Flags, forceFlag, pathArg, providerFlag, size } from '../flags.js';
 
 export default class Merge extends BaseCommand {
   static override summary = 'Merge a differencing image into its parent, an ancestor, or a new image.';
@@ -35,11 +35,7 @@ export default class Merge extends BaseCommand {
     }),
     delete: Flags.boolean({ summary: 'Remove what was merged, once the target holds it durably.' }),
     force: forceFlag('Merge although images that depend on the target will break.'),
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     rate: size({
       summary: 'Bytes per second to read or copy at most (50M); shared extents and zeros are free.',
       helpValue: '<size>',

@@ -5,6 +5,7 @@ import { isAbsolute } from 'node:path';
 import { FAILURE_POLICIES } from '../../layers/snapshots.js';
 import type { NewVolume } from '../../layers/volumes.js';
 import type { ControlRequest } from '../../nbd/control-routes.js';
+import { PROVIDER_CHOICES } from '../../offload/transfer-types.js';
 import type { SnapshotCreateOptions } from '../snapshot/create.js';
 import type { SnapshotExportOptions } from '../snapshot/export.js';
 import type { SnapshotChoice } from '../snapshot/open-set.js';
@@ -63,7 +64,7 @@ export function exportRequest(
   if (target === undefined || !isAbsolute(target)) throw refused("'target' must be an absolute path");
   const format = oneOf('to', to, ['raw', 'vhd', 'vhdx'] as const);
   const kind = oneOf('type', type, ['dynamic', 'fixed'] as const);
-  const means = oneOf('provider', provider, ['auto', 'reflink', 'kernel', 'buffered'] as const);
+  const means = oneOf('provider', provider, PROVIDER_CHOICES);
   return {
     target,
     ...rest,

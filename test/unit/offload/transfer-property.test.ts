@@ -54,7 +54,7 @@ const cases = fc.record({
   blockSize: fc.constantFrom(undefined, 4 * KiB, 64 * KiB, 512 * KiB),
   unwrittenIsZero: fc.boolean(),
   shift: fc.constantFrom(0, 512, 4096),
-  provider: fc.constantFrom<ProviderChoice>('auto', 'kernel', 'buffered'),
+  provider: fc.constantFrom<ProviderChoice>('auto', 'kernel', 'buffered', 'skip-1'),
   zeros: fc.constantFrom<ZeroPolicy>('auto', 'scan', 'holes'),
   start: fc.constantFrom(0, 512, 9 * 512, 200 * KiB),
   failFrom: fc.constantFrom(undefined, undefined, 2),
@@ -131,6 +131,7 @@ describe('transfer', () => {
         expect(target.committed).toBe(target.prepared.length);
         expect(target.aborted).toBe(0);
         if (test.provider === 'buffered') expect(reflink.asked + kernel.asked).toBe(0);
+        if (test.provider === 'skip-1') expect(moved.shared).toBe(0);
         if (test.provider === 'kernel') expect(moved.shared + moved.buffered).toBe(0);
       }),
       { numRuns: 300 },

@@ -147,6 +147,41 @@ describe('choice of provider', () => {
     expect(target.aborted).toBe(1);
   });
 
+  it.each([
+    ['skip-1', {}, {}, { kernelCopied: 4 * MiB }],
+    ['skip-2', {}, {}, { buffered: 4 * MiB }],
+    // Passed over are those that would do it.
+    ['skip-1', { supported: false }, {}, { buffered: 4 * MiB }],
+    ['skip-1', {}, { supported: false }, { buffered: 4 * MiB }],
+    // Who fails on the way makes room for the next, and not for who was passed over.
+    ['skip-1', {}, { failFrom: 2, maxLength: MiB }, { kernelCopied: 2 * MiB, buffered: 2 * MiB }],
+  ] as const)('%s, of %j and %j, takes the next', async (provider, reflink, kernel, expected) => {
+    const source = filled(4 * MiB);
+    const target = new CheckingTarget({ size: 4 * MiB });
+    const { options } = parts(reflink, kernel);
+    const moved = await transfer(list(data(source, 0, 4 * MiB)), target, {
+      ...options,
+      provider,
+      zeros: 'holes',
+    });
+    expect(moved).toEqual({ shared: 0, kernelCopied: 0, buffered: 0, zeroed: 0, ...expected });
+    await expectContent(target, source.bytes());
+  });
+
+  it('of too few that would do it all are passed over: an error that says so', async () => {
+    const { options } = parts({ supported: false });
+    const run = transfer(list(data(filled(MiB), 0, MiB)), new CheckingTarget({ size: MiB }), {
+      ...options,
+      provider: 'skip-2',
+    });
+    await expect(run).rejects.toMatchObject({
+      code: 'OFFLOAD_UNSUPPORTED',
+      message: expect.stringMatching(
+        /^With 2 passed over no provider is left .*reflink is not possible here/,
+      ),
+    });
+  });
+
   it('an explicit choice that fails on the way is an error', async () => {
     const { options } = parts({}, { failFrom: 2, maxLength: MiB });
     const target = new CheckingTarget({ size: 4 * MiB });

@@ -1,6 +1,6 @@
 /** `vhdkit snapshot export`: a snapshot as an image of its own. */
 import { BaseCommand } from '../../base-command.js';
-import { Flags, forceFlag, pathArg, toFlag, typeFlag } from '../../flags.js';
+import { Flags, forceFlag, pathArg, providerFlag, toFlag, typeFlag } from '../../flags.js';
 import { controlFlag, folderFlag, given, imageArg } from '../../snapshot-flags.js';
 
 export default class SnapshotExport extends BaseCommand {
@@ -27,11 +27,7 @@ export default class SnapshotExport extends BaseCommand {
   static override flags = {
     to: toFlag,
     type: typeFlag,
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     verify: Flags.boolean({
       summary: 'Read the result back and compare it with the snapshot before it appears.',
     }),

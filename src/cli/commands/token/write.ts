@@ -1,6 +1,6 @@
 /** `vhdkit token write`: makes what tokens stand for appear on a disk. */
 import { BaseCommand } from '../../base-command.js';
-import { Flags, forceFlag, fromFlag, pathArg, size } from '../../flags.js';
+import { Flags, forceFlag, fromFlag, pathArg, providerFlag, size } from '../../flags.js';
 import { tokenStoreFlag } from '../../token-flags.js';
 
 const STAGES = { search: 'Looking for blocks', write: 'Writing', verify: 'Verifying' } as const;
@@ -30,6 +30,10 @@ export default class TokenWrite extends BaseCommand {
       description: 'Only what an older copy of the disk lacks is moved',
       command: '<%= config.bin %> token write t.tok lun.img --have yesterday.vhdx',
     },
+    {
+      description: 'Not by the cheapest way, whichever that is here, but by the next',
+      command: '<%= config.bin %> token write t.tok lun.img --provider skip-1',
+    },
     { description: 'How it would be done', command: '<%= config.bin %> token write t.tok lun.img --dry-run' },
   ];
   static override args = {
@@ -41,11 +45,7 @@ export default class TokenWrite extends BaseCommand {
     offset: size({ summary: 'Where on the disk to begin; the beginning if not given.' }),
     'token-offset': size({ summary: 'Where to begin in what the tokens stand for; 0 if not given.' }),
     length: size({ summary: 'How much to write; all that the tokens stand for if not given.' }),
-    provider: Flags.option({
-      options: ['auto', 'reflink', 'kernel', 'buffered'] as const,
-      default: 'auto' as const,
-      summary: 'Share extents, copy in the kernel, or read and write; auto: the cheapest that works.',
-    })(),
+    provider: providerFlag,
     rate: size({
       summary: 'Bytes per second to read or copy at most (50M); shared extents and zeros are free.',
       helpValue: '<size>',
