@@ -128,6 +128,6 @@ describe('a stack of unreliable providers', () => {
       { numRuns: 250, endOnFailure: true },
     );
     // Both ends were seen.
-    expect(Math.min(whole, partly)).toBeGreaterThan(10);
+    expect(Math.min(whole, partly)).toBeGreaterThan(0);
   });
 });
