@@ -11,6 +11,7 @@
  */
 import type { Database, RootDatabase } from 'lmdb';
 import { type ErrorCode, fromSystemError, isVhdkitError, systemCode, VhdkitError } from '../base/errors.js';
+import { LmdbStorage } from './lmdb-storage.js';
 import { readStart } from './private-folder.js';
 import { type LockTurns, lockTurns } from './turns.js';
 
@@ -88,6 +89,7 @@ export class LmdbMap {
   readonly #root: RootDatabase<Buffer, string>;
   readonly #maps = new Map<string, Database<Buffer, number>>();
   readonly #turns: LockTurns | undefined;
+  readonly #storage: LmdbStorage;
   #closed = false;
 
   private constructor(
@@ -99,6 +101,7 @@ export class LmdbMap {
     this.path = path;
     this.#root = root;
     this.#turns = turns;
+    this.#storage = new LmdbStorage(path, root);
     for (const name of maps)
       this.#maps.set(name, root.openDB<Buffer, number>({ name, encoding: 'binary', cache: false }));
   }
@@ -155,7 +158,11 @@ export class LmdbMap {
 
   /** One transaction; blocks until it is durable. @throws NO_SPACE, PERMISSION_DENIED, IO_FAILED */
   change<T>(work: (view: MapChange) => T): T {
-    const change = (): T => this.#root.transactionSync(() => work(this.#change()));
+    const change = (): T =>
+      this.#root.transactionSync(() => {
+        this.#storage.prepare();
+        return work(this.#change());
+      });
     return this.#guarded(() => (this.#turns ? this.#turns.take(change) : change()));
   }
 

@@ -20,6 +20,7 @@
 import type { Database, RootDatabase } from 'lmdb';
 import { isVhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
+import { LmdbStorage } from '../../io/lmdb-storage.js';
 import { flushFile, tryWriting } from '../../io/private-folder.js';
 import { openTurns, type Turns } from '../../io/turns.js';
 import { abandonedMarks, bootId, makeMark, removeMark } from '../../io/unsynced-mark.js';
@@ -63,6 +64,9 @@ export interface LmdbStoreOptions {
   /** Loads the package; for tests. */
   load?: () => Promise<typeof import('lmdb')>;
 }
+
+/** What the index of the limits takes for a record, while the old one is there as well. */
+const LIMITED_BYTES = 512;
 
 /** What the store says of itself, under the key `store`. */
 interface Header {
@@ -133,6 +137,7 @@ class LmdbTokenStore implements TokenStore {
   readonly #tokens: Database<Buffer, string>;
   readonly #index: LmdbIndex;
   readonly #files: LmdbFiles;
+  readonly #storage: LmdbStorage;
   readonly #boot: string | undefined;
   readonly #turns: Turns;
   readonly #maxRecords: number;
@@ -151,6 +156,7 @@ class LmdbTokenStore implements TokenStore {
     this.#tokens = root.openDB<Buffer, string>({ name: 'tokens', encoding: 'binary', cache: false });
     this.#index = new LmdbIndex(folder, root);
     this.#files = new LmdbFiles(root, this.#tokens);
+    this.#storage = new LmdbStorage(`${folder}/${DATA}`, root);
   }
 
   /** Reads the store's header, or makes it: whoever is first decides the key. */
@@ -203,7 +209,7 @@ class LmdbTokenStore implements TokenStore {
       if (this.#revisionOf(record.id) !== revision) return undefined;
       this.#note(record.id, record);
       return this.#write(record.id, bytes);
-    });
+    }, 0);
   }
 
   async delete(id: string, revision?: number): Promise<boolean> {
@@ -215,7 +221,7 @@ class LmdbTokenStore implements TokenStore {
       this.#tokens.removeSync(id);
       this.#files.removed(id);
       return true;
-    });
+    }, 0);
   }
 
   async *list(options: WalkOptions = {}): AsyncGenerator<StoredToken> {
@@ -259,7 +265,8 @@ class LmdbTokenStore implements TokenStore {
   }
 
   async setLimits(limits: StoreLimits): Promise<void> {
-    await this.#change(() => this.#index.rebuild(limits, this.#records()));
+    const bytes = LIMITED_BYTES * (1 + (await this.count()));
+    await this.#change(() => this.#index.rebuild(limits, this.#records()), bytes);
   }
 
   async usage(): Promise<StoreUsage> {
@@ -420,14 +427,19 @@ class LmdbTokenStore implements TokenStore {
     }
   }
 
-  async #change<T>(work: () => T): Promise<T> {
+  /** @param bytes of storage that it can't be without (io/lmdb-storage.ts) */
+  async #change<T>(work: () => T, bytes?: number): Promise<T> {
     this.#assertOpen();
     try {
       if (this.#boot !== undefined && !this.#isMarked) {
         await this.#marked(this.#boot);
         this.#assertOpen();
       }
-      return await this.#turns.take(() => this.#root.transactionSync(work));
+      const change = (): T => {
+        this.#storage.prepare(bytes);
+        return work();
+      };
+      return await this.#turns.take(() => this.#root.transactionSync(change));
     } catch (error) {
       const failure = translate(error, this.#folder);
       // LMDB calls it an I/O error when the system wrote a part of what did not fit.

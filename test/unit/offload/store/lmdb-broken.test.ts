@@ -72,7 +72,7 @@ describe('an LMDB token store', () => {
       'overwritten from the start',
       (file: string) => writeFileSync(file, 'not a database at all'.repeat(999)),
     ],
-    ['cut to its half', (file: string) => truncateSync(file, statSync(file).size / 2)],
+    ['cut within its pages', (file: string) => truncateSync(file, 5 * 4096)],
     ['cut to a few bytes', (file: string) => truncateSync(file, 100)],
     ['with one meta page lost', (file: string) => spoil(file, 4096, 200)],
   ])('says that its data file is damaged: %s', async (_, damage) => {
