@@ -82,3 +82,9 @@ export async function removeIfThere(path: string): Promise<void> {
     throw fromSystemError(error, `remove ${path}`, { path });
   }
 }
+
+/** The same for good: also a power failure does not bring it back. */
+export async function removeDurably(path: string): Promise<void> {
+  await removeIfThere(path);
+  await flushFolder(dirname(path));
+}

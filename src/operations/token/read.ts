@@ -113,7 +113,7 @@ export async function readToken(host: Host, options: TokenReadOptions): Promise<
         auxiliary = await bound.during(() => makeAuxiliary(host, bound.data(), making));
         assertSame(before, chain);
         const ranges = bound.inOrder().map((entry) => ({ ...entry, offset: entry.offset - range.offset }));
-        const beside = await writeTokenFile(output, ranges, force, auxiliary);
+        const beside = await writeTokenFile(host, output, ranges, force, auxiliary);
         const result = resultOf(options, range, bound, beside, auxiliary);
         if (options.hold) await holding(host, manager, () => options.hold?.(result));
         return result;

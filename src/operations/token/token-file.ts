@@ -4,18 +4,22 @@
  *
  * Invariants: the second file is there when the tokens alone would not say it (more than one, or zeros, whose
  * token stands for any number of bytes). Neither names a file or a folder. What is read from them is checked
- * before it is used: ranges follow each other from 0 on, each within its token.
+ * before it is used: ranges follow each other from 0 on, each within its token. Tokens are never read with the ranges
+ * of others, whenever one file replaces the other and whatever crashes then: the former tokens go first, the new ones
+ * come last, and a reader looks whether they still are what he read.
  *
  * The tokens of one file are a set: who does not look inside passes it on whole; who does may take tokens
  * out and order the ranges anew. A file may also be the bytes of a TokenSet: then it is all in one.
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { PendingFile } from '../../io/file-system.js';
-import { fileExists, removeIfThere, writePrivateFile } from '../../io/private-file.js';
+import { createPrivateFile, fileExists, removeDurably, removeIfThere } from '../../io/private-file.js';
+import type { FileFingerprint } from '../../io/random-access-file.js';
 import { isAuxiliary } from '../../offload/auxiliary/auxiliary-codec.js';
 import type { TokenStore } from '../../offload/store/token-store.js';
 import { TOKEN_BYTES, Token } from '../../offload/token.js';
 import { inspectToken, isOfUnknownType, type TokenClaims } from '../../offload/token-codec.js';
+import { sameContent } from '../../offload/token-fingerprint.js';
 import { TokenSet } from '../../offload/token-set.js';
 import { isTokenSet } from '../../offload/token-set-codec.js';
 import type { Host } from '../host.js';
@@ -29,6 +33,8 @@ const MAX_AUXILIARY = 2;
 /** A line per range, with room to spare. */
 const MAX_SIDECAR_BYTES = MAX_TOKENS * 128;
 const SIDECAR_VERSION = 1;
+/** How often a file is read that others replace meanwhile. */
+const ATTEMPTS = 5;
 
 /** A range of what a token file stands for. */
 export interface TokenRange {
@@ -70,6 +76,14 @@ function malformed(path: string, what: string): VhdkitError {
   return refused(path, what, 'malformed');
 }
 
+function beingReplaced(path: string): VhdkitError {
+  return new VhdkitError('IN_USE', `${path} is replaced again and again while it is read`, {
+    operation: 'read token file',
+    context: { path },
+    hint: 'Try again when whoever writes it has finished.',
+  });
+}
+
 /** Refuses before any work is done what writing would refuse. @throws ALREADY_EXISTS */
 export async function assertNoTokenFile(host: Host, path: string, force: boolean): Promise<void> {
   if (force) return;
@@ -86,6 +100,7 @@ export interface AuxiliaryPart {
 
 /** Writes the tokens; answers the path of the second file, if there is one. */
 export async function writeTokenFile(
+  host: Host,
   path: string,
   ranges: readonly { token: Token; offset: number; length: number }[],
   force: boolean,
@@ -94,7 +109,7 @@ export async function writeTokenFile(
   if (auxiliary.sums) await auxiliary.sums.publish();
   else if (force) await removeIfThere(sumsPath(path));
   try {
-    return await writeRanges(path, ranges, force, auxiliary.tokens);
+    return await writeRanges(host, path, ranges, force, auxiliary.tokens);
   } catch (error) {
     if (auxiliary.sums) await removeIfThere(sumsPath(path));
     throw error;
@@ -102,6 +117,7 @@ export async function writeTokenFile(
 }
 
 async function writeRanges(
+  host: Host,
   path: string,
   ranges: readonly { token: Token; offset: number; length: number }[],
   force: boolean,
@@ -110,32 +126,72 @@ async function writeRanges(
   const beside = sidecarPath(path);
   const [only, second] = ranges;
   const alone = only && !second && inspectToken(only.token)?.mode !== 'zero';
-  if (alone && force) await removeIfThere(beside);
-  if (!alone) {
-    const listed = ranges.map(({ offset, length }, token) => ({ token, offset, length }));
-    const last = ranges.at(-1);
-    const length = last ? last.offset + last.length : 0;
-    const head = `{"schemaVersion": ${SIDECAR_VERSION}, "length": ${length}, "ranges": [`;
-    const text = `${head}\n${listed.map((range) => JSON.stringify(range)).join(',\n')}\n]}\n`;
-    await writePrivateFile(beside, Buffer.from(text), force);
-  }
+  const tokens = [...ranges.map(({ token }) => token), ...auxiliary];
+  const pending: PendingFile[] = [];
+  let isBeside = false;
   try {
-    const tokens = [...ranges.map(({ token }) => token), ...auxiliary];
-    await writePrivateFile(path, Buffer.concat(tokens.map((token) => token.toBytes())), force);
+    if (!alone) pending.push(await prepared(beside, Buffer.from(sidecarOf(ranges)), force));
+    pending.push(await prepared(path, Buffer.concat(tokens.map((token) => token.toBytes())), force));
+    if (force && (!alone || (await host.fileSystem.kind(beside)) !== 'absent')) {
+      await removeDurably(path);
+      if (alone) await removeDurably(beside);
+    }
+    for (const file of pending) {
+      await file.publish();
+      isBeside = !alone;
+    }
   } catch (error) {
-    if (!alone) await removeIfThere(beside);
+    for (const file of pending) await file.discard();
+    if (isBeside) await removeIfThere(beside);
     throw error;
   }
   return alone ? undefined : beside;
 }
 
-async function readWhole(host: Host, path: string, limit: number): Promise<Uint8Array> {
+/** Whatever there is no room for is noticed before anything is replaced. */
+async function prepared(path: string, bytes: Uint8Array, force: boolean): Promise<PendingFile> {
+  const pending = await createPrivateFile(path, force);
+  try {
+    await pending.file.write(bytes, 0);
+    return pending;
+  } catch (error) {
+    await pending.discard();
+    throw error;
+  }
+}
+
+function sidecarOf(ranges: readonly { offset: number; length: number }[]): string {
+  const listed = ranges.map(({ offset, length }, token) => ({ token, offset, length }));
+  const last = ranges.at(-1);
+  const length = last ? last.offset + last.length : 0;
+  const head = `{"schemaVersion": ${SIDECAR_VERSION}, "length": ${length}, "ranges": [`;
+  return `${head}\n${listed.map((range) => JSON.stringify(range)).join(',\n')}\n]}\n`;
+}
+
+/** A file's bytes, and what tells it from one that replaces it. */
+async function readWhole(
+  host: Host,
+  path: string,
+  limit: number,
+): Promise<{ bytes: Uint8Array; print: FileFingerprint | undefined }> {
   const file = await host.fileSystem.open(path);
   try {
     const size = file.size();
     if (size > limit) throw malformed(path, `${size} bytes are more than a token file has`);
+    const print = file.fingerprint();
     const bytes = new Uint8Array(size);
-    return bytes.subarray(0, await file.read(bytes, 0));
+    return { bytes: bytes.subarray(0, await file.read(bytes, 0)), print };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Is the file still the one that was read? */
+async function isStill(host: Host, path: string, print: FileFingerprint | undefined): Promise<boolean> {
+  const file = await host.fileSystem.open(path);
+  try {
+    const now = file.fingerprint();
+    return print === now || (print !== undefined && now !== undefined && sameContent(print, now));
   } finally {
     await file.close();
   }
@@ -147,6 +203,7 @@ interface FileTokens {
   auxiliary: Token[];
   /** Of a file that is a token set. */
   set?: { whole: TokenSet; ranges: TokenRange[] };
+  print?: FileFingerprint | undefined;
 }
 
 /** The tokens of a set, each once. */
@@ -159,7 +216,7 @@ function tokensOfSet(path: string, bytes: Uint8Array): FileTokens {
 }
 
 async function readAll(host: Host, path: string): Promise<FileTokens> {
-  const bytes = await readWhole(host, path, (1 + MAX_AUXILIARY) * MAX_TOKENS * TOKEN_BYTES);
+  const { bytes, print } = await readWhole(host, path, (1 + MAX_AUXILIARY) * MAX_TOKENS * TOKEN_BYTES);
   if (isTokenSet(bytes)) return tokensOfSet(path, bytes);
   if (bytes.length === 0 || bytes.length % TOKEN_BYTES !== 0) {
     throw malformed(path, `it has ${bytes.length} bytes, but tokens have ${TOKEN_BYTES} each`);
@@ -180,7 +237,7 @@ async function readAll(host: Host, path: string): Promise<FileTokens> {
     tokens.push({ token, claims });
   }
   if (tokens.length === 0 || tokens.length > MAX_TOKENS) throw malformed(path, 'it stands for nothing');
-  return { tokens, auxiliary };
+  return { tokens, auxiliary, print };
 }
 
 /** The tokens that stand for data, in order. @throws TOKEN_INVALID (`malformed`, `unsupported`), NOT_FOUND, PERMISSION_DENIED */
@@ -210,16 +267,25 @@ export async function takeTokens(host: Host, path: string, store: TokenStore): P
 
 /** The same for those who only look. */
 export async function readTokenSet(host: Host, path: string): Promise<FileContent> {
-  const { tokens, auxiliary, set } = await readAll(host, path);
-  const primaries = tokens.map(({ token }) => token);
-  if (set) return { ranges: set.ranges, primaries, auxiliary, set: set.whole };
-  return { ranges: await readRanges(host, path, tokens), primaries, auxiliary };
+  for (let attempt = 1; ; attempt += 1) {
+    const { tokens, auxiliary, set, print } = await readAll(host, path);
+    const primaries = tokens.map(({ token }) => token);
+    if (set) return { ranges: set.ranges, primaries, auxiliary, set: set.whole };
+    try {
+      const ranges = await readRanges(host, path, tokens);
+      if (await isStill(host, path, print)) return { ranges, primaries, auxiliary };
+    } catch (error) {
+      if (await isStill(host, path, print)) throw error;
+    }
+    if (attempt === ATTEMPTS) throw beingReplaced(path);
+  }
 }
 
 async function readRanges(host: Host, path: string, tokens: FileTokens['tokens']): Promise<TokenRange[]> {
   const beside = sidecarPath(path);
   if ((await host.fileSystem.kind(beside)) === 'file') {
-    const text = Buffer.from(await readWhole(host, beside, MAX_SIDECAR_BYTES)).toString('utf8');
+    const { bytes } = await readWhole(host, beside, MAX_SIDECAR_BYTES);
+    const text = Buffer.from(bytes).toString('utf8');
     return rangesOf(beside, text, tokens);
   }
   const ranges: TokenRange[] = [];
