@@ -9,6 +9,7 @@
  * `cutTail` bring it back to the last block. Space that no block uses is left alone: that is for compaction.
  */
 import { isVhdkitError, VhdkitError } from '../../base/errors.js';
+import { Turns } from '../../base/turns.js';
 import type { RandomAccessFile } from '../../io/random-access-file.js';
 import { BlockSlots } from './block-slots.js';
 import { FOOTER_BYTES } from './footer.js';
@@ -42,6 +43,7 @@ export class BlockSpace {
   #reserve: number;
   /** Places of blocks that were given up, by data offset. */
   #retired: number[] = [];
+  readonly #reserving = new Turns();
   /** Parts of places. */
   #freed: FreedRange[] = [];
 
@@ -85,29 +87,33 @@ export class BlockSpace {
   }
 
   /**
-   * The data offset of a place for a block. Its bitmap stands right before and is not written yet, but has storage:
-   * making the block durable needs no more.
+   * The data offset of a place for a block. Its bitmap stands right before and is not written yet.
    * @throws TARGET_TOO_SMALL, NO_SPACE, IO_FAILED
    */
   async take(): Promise<number> {
     const before = this.#slots.end;
     const dataOffset = this.#slots.take();
-    const isNew = this.#slots.end !== before;
-    const { bitmapBytes, blockSize } = this.#shape;
-    const start = dataOffset - bitmapBytes;
+    // Places that are used again were zeroed when they were given up.
+    if (this.#slots.end === before) return dataOffset;
+    const end = dataOffset + this.#shape.blockSize;
     try {
-      // Places that are used again were zeroed when they were given up.
-      if (isNew) {
-        await this.reach(dataOffset + blockSize);
-        await this.#clean(start, dataOffset + blockSize);
-      }
-      await this.#file.allocate?.(start, bitmapBytes);
+      await this.reach(end);
+      await this.#clean(dataOffset - this.#shape.bitmapBytes, end);
       return dataOffset;
     } catch (error) {
-      if (isNew) this.#slots.undo(dataOffset);
-      else this.#slots.giveBack(dataOffset);
+      this.#slots.undo(dataOffset);
       throw error;
     }
+  }
+
+  /**
+   * Gives the bitmap of a place storage, so that making the block durable needs no more. One after the other, beside
+   * whatever is put into the places meanwhile; who does not wait for it is not told of a failure.
+   * @throws NO_SPACE, IO_FAILED
+   */
+  reserveBitmap(dataOffset: number): Promise<void> {
+    const { bitmapBytes } = this.#shape;
+    return this.#reserving.take(async () => this.#file.allocate?.(dataOffset - bitmapBytes, bitmapBytes));
   }
 
   /** Gives back a place that nothing ever named. */

@@ -32,6 +32,8 @@ interface BlockSectors {
 
 interface NewBlock extends BlockSectors {
   dataOffset: number;
+  /** Its bitmap has storage. */
+  storage: Promise<void>;
 }
 
 interface TouchedBlock extends BlockSectors {
@@ -71,7 +73,14 @@ export class BlockWriter {
     return { places, notes };
   }
 
+  /** A commit that fails is an abort. @throws NO_SPACE, IO_FAILED */
   async commit(notes: Notes): Promise<void> {
+    try {
+      for (const { storage } of notes.fresh) await storage;
+    } catch (error) {
+      await this.abort(notes).catch(() => undefined);
+      throw error;
+    }
     this.#close(notes);
     await this.#note(notes);
     await this.#flushWhenMuchWaits();
@@ -186,7 +195,7 @@ export class BlockWriter {
     let dataOffset: number;
     if (entry === UNALLOCATED) {
       dataOffset = await space.take();
-      notes.fresh.push({ ...part, dataOffset });
+      notes.fresh.push({ ...part, dataOffset, storage: space.reserveBitmap(dataOffset) });
     } else {
       const place = reader.judgedPlace(block, entry);
       dataOffset = place.dataOffset;
@@ -219,6 +228,12 @@ export class BlockWriter {
   async #zeroDifferencing(part: BlockSectors): Promise<void> {
     const notes: Notes = { fresh: [], touched: [] };
     await this.#prepareBlock(part, [], notes);
+    try {
+      for (const { storage } of notes.fresh) await storage;
+    } catch (error) {
+      await this.#giveBack(notes.fresh);
+      throw error;
+    }
     if (notes.fresh.length === 0) {
       const { reader, table } = this.#state;
       const { bitmapOffset } = reader.judgedPlace(part.block, await table.entry(part.block));
@@ -272,7 +287,10 @@ export class BlockWriter {
   }
 
   async #giveBack(fresh: readonly NewBlock[]): Promise<void> {
-    for (const { dataOffset } of fresh) await this.#state.space.giveBack(dataOffset);
+    for (const { dataOffset, storage } of fresh) {
+      await storage.catch(() => undefined);
+      await this.#state.space.giveBack(dataOffset);
+    }
   }
 
   async #flushWhenMuchWaits(): Promise<void> {
