@@ -84,8 +84,9 @@ export class DirtyPages implements TablePages {
     update: (bytes: Uint8Array, view: DataView) => void,
   ): Promise<void> {
     const at = offset % PAGE_LENGTH;
+    await this.#giveStorage(offset, length);
+    // Others may have been read meanwhile, in the place of one that was not changed yet.
     const page = await this.#page(offset - at);
-    await this.#giveStorage(page, offset, length);
     const part = page.bytes.subarray(at, at + length);
     update(part, new DataView(part.buffer, part.byteOffset, part.length));
     const last = Math.floor((at + length - 1) / LOG_SECTOR);
@@ -127,7 +128,8 @@ export class DirtyPages implements TablePages {
   }
 
   /** Sectors with anything in them have storage: they were written, or a change of them is waiting. */
-  async #giveStorage(page: EditPage, offset: number, length: number): Promise<void> {
+  async #giveStorage(offset: number, length: number): Promise<void> {
+    const page = await this.#page(roundDown(offset, PAGE_LENGTH));
     const start = roundDown(offset, LOG_SECTOR);
     const end = roundUp(offset + length, LOG_SECTOR);
     for (let at = start; at < end; at += LOG_SECTOR) {
