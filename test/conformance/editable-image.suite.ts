@@ -11,7 +11,7 @@ import type { EditableImage, NewParentLink } from '../../src/formats/editable-im
 import { readDisk } from '../../src/formats/image-reader.js';
 import { createImage, editImage, openImage } from '../../src/formats/registry.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
-import { CrashDisk, type CrashState } from '../support/crash-disk.js';
+import { CrashDisk, type CrashState, openState } from '../support/crash-disk.js';
 
 export interface EditableSubject {
   name: string;
@@ -135,8 +135,7 @@ async function edit(disk: CrashDisk, subject: EditableSubject): Promise<Editable
 /** What the image shows over its parent. */
 async function contentOf(image: DiskImage, files: CrashState): Promise<Buffer> {
   const images = [image];
-  const parent = files.get(PARENT);
-  if (parent) images.push(await openImage(new MemoryFile(parent, PARENT)));
+  if (files.has(PARENT)) images.push(await openImage(await openState(files, PARENT)));
   const out = Buffer.alloc(image.virtualSize);
   await readDisk(new Chain(images), out, 0);
   return out;
@@ -146,9 +145,7 @@ async function reread(
   files: CrashState,
   subject: EditableSubject,
 ): Promise<{ image: DiskImage; content: Buffer }> {
-  const image = await openImage(new MemoryFile(files.get(CHILD) ?? new Uint8Array(0), CHILD), {
-    format: subject.format,
-  });
+  const image = await openImage(await openState(files, CHILD), { format: subject.format });
   return { image, content: await contentOf(image, files) };
 }
 

@@ -12,7 +12,7 @@ import { readDisk } from '../../src/formats/image-reader.js';
 import { createImage, editImage, openImage } from '../../src/formats/registry.js';
 import { MemoryFile } from '../../src/io/memory-file.js';
 import { writingDevice } from '../../src/layers/compose.js';
-import { CrashDisk, type CrashState } from '../support/crash-disk.js';
+import { CrashDisk, type CrashState, openState } from '../support/crash-disk.js';
 import { NEVER } from '../support/device-kit.js';
 import { FakeTimer } from '../support/fake-timer.js';
 
@@ -84,7 +84,7 @@ async function make(subject: Subject): Promise<CrashDisk> {
 
 async function contentOf(state: CrashState, format: FormatId): Promise<Buffer> {
   const names = state.has('parent') ? ['child', 'parent'] : ['child'];
-  const open = (name: string) => openImage(new MemoryFile(state.get(name) ?? Buffer.of(), name), { format });
+  const open = async (name: string) => openImage(await openState(state, name), { format });
   const content = Buffer.alloc(SIZE);
   await readDisk(new Chain(await Promise.all(names.map(open))), content, 0);
   return content;

@@ -245,6 +245,11 @@ export class CrashDisk {
   }
 }
 
+/** A file of a state. Its bytes are not copied unless something is written: what is written is in no state. */
+export function openState(state: CrashState, name: string, writable = false): Promise<RandomAccessFile> {
+  return new CrashDisk(state).fileSystem().open(name, { writable });
+}
+
 /** A random subset of what was not flushed, the kept ones in their order; one of them torn. */
 function reordered(durable: CrashState, loose: readonly Operation[], next: () => number): CrashState {
   const state = copyOf(durable);

@@ -7,7 +7,7 @@ import { createVhd } from '../../../../src/formats/vhd/create.js';
 import { editVhd } from '../../../../src/formats/vhd/edit.js';
 import { openVhd } from '../../../../src/formats/vhd/open.js';
 import { MemoryFile } from '../../../../src/io/memory-file.js';
-import { CrashDisk, type Instant } from '../../../support/crash-disk.js';
+import { CrashDisk, type Instant, openState } from '../../../support/crash-disk.js';
 import { contentOf, countingRandom, createOptions } from './images.js';
 
 export const NAME = 'disk.vhd';
@@ -55,7 +55,7 @@ export function bytesOf(disk: CrashDisk): Buffer {
 }
 
 export async function openInstant({ state }: Instant): Promise<DiskImage> {
-  return openVhd(new MemoryFile(state.get(NAME) ?? new Uint8Array(0), NAME));
+  return openVhd(await openState(state, NAME));
 }
 
 /** What an image shows, sectors of the parent as `0xee`. */

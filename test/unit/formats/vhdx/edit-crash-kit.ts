@@ -8,8 +8,7 @@ import { expect } from 'vitest';
 import { vhdxDriver } from '../../../../src/formats/vhdx/driver.js';
 import { editVhdx } from '../../../../src/formats/vhdx/edit.js';
 import type { EditableVhdx } from '../../../../src/formats/vhdx/editable-vhdx.js';
-import { MemoryFile } from '../../../../src/io/memory-file.js';
-import { CrashDisk, type Instant, type StateOptions } from '../../../support/crash-disk.js';
+import { CrashDisk, type Instant, openState, type StateOptions } from '../../../support/crash-disk.js';
 import { access, contentOf, keptOpen, put } from './edit-kit.js';
 
 const NAME = 'image.vhdx';
@@ -95,10 +94,8 @@ export class CrashScenario {
 }
 
 /** Opens what the crash left and compares it, sector by sector. */
-export async function judge({ bytes, allowed, label }: CrashedState): Promise<Buffer> {
-  const file = new MemoryFile(bytes);
-  file.writable = false;
-  const content = await contentOf(await vhdxDriver.open(file, {}));
+export async function judge({ state, allowed, label }: CrashedState): Promise<Buffer> {
+  const content = await contentOf(await vhdxDriver.open(await openState(state, NAME), {}));
   expect(
     allowed.map(({ length }) => length),
     label,
@@ -117,8 +114,8 @@ export function compareSectors(content: Buffer, allowed: readonly Buffer[], labe
 }
 
 /** Goes on with the image: it must be editable, keep what it shows, and be without defects afterwards. */
-export async function goOn({ bytes, label }: CrashedState, content: Buffer): Promise<void> {
-  const file = new MemoryFile(bytes);
+export async function goOn({ state, label }: CrashedState, content: Buffer): Promise<void> {
+  const file = await openState(state, NAME, true);
   const image = await editVhdx(keptOpen(file), access);
   const last = content.length - SECTOR;
   for (const [offset, value] of [

@@ -163,6 +163,6 @@ export async function newImage(
 }
 
 /** The same bytes through a handle of its own, as another open would have it. */
-export function keptOpen(file: MemoryFile): RandomAccessFile {
+export function keptOpen(file: RandomAccessFile): RandomAccessFile {
   return overriding<RandomAccessFile>(file, { close: async () => undefined });
 }
