@@ -5,6 +5,7 @@
  */
 import { MiB } from '../../base/bytes.js';
 import { throwIfAborted } from '../../base/errors.js';
+import { isZero } from '../../base/zeros.js';
 import { DropList } from '../drop-list.js';
 import { BAT_ENTRY_LENGTH, type BatEntry, BLOCK_STATE, SECTOR_BITMAP_MIB } from './bat.js';
 import { viewOf } from './binary.js';
@@ -174,10 +175,13 @@ export class TableDoctor {
 
   /** Entries that are not all zero, as they are stored when the page is come to. */
   async *#rows(): AsyncGenerator<Row> {
+    const { geometry, hasParent } = this.#rules;
+    const behindBitmaps = hasParent ? geometry.chunks * (geometry.chunkRatio + 1) * BAT_ENTRY_LENGTH : 0;
     for (let at = 0; at < this.#bat.length; at += PAGE_LENGTH) {
       throwIfAborted(this.#signal, 'repair');
       const page = await this.#pages.load(this.#bat.offset + at);
       const bytes = new Uint8Array(page.buffer, page.byteOffset, page.byteLength).slice();
+      if (at >= behindBitmaps && isZero(bytes)) continue;
       const view = viewOf(bytes);
       for (let within = 0; within < PAGE_LENGTH; within += BAT_ENTRY_LENGTH) {
         if (view.getUint32(within, true) === 0 && view.getUint32(within + 4, true) === 0) {
