@@ -14,7 +14,7 @@ import { makeTempFolder, testFolder } from '../support/tmp.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
-const SIZE = 12 * MiB;
+const SIZE = 8 * MiB;
 const SECTOR = 512;
 
 /** A seeded generator of whole numbers below a limit: a failing chain can be made again. */
@@ -39,7 +39,7 @@ async function scribble(
   const patches: Patch[] = [];
   for (let count = 0; count < 4; count += 1) {
     const first = next(SIZE / SECTOR);
-    const most = (count === 0 ? 3 * MiB : 64 * KiB) / SECTOR;
+    const most = (count === 0 ? 2.5 * MiB : 64 * KiB) / SECTOR;
     const end = Math.min(SIZE / SECTOR, 8 * Math.ceil((first + 1 + next(most)) / 8));
     // Zeros must not let the parent through.
     const bytes = Buffer.alloc((end - first) * SECTOR, count === 3 ? 0 : 1 + ((depth * 4 + count) % 255));
