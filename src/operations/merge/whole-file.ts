@@ -11,6 +11,8 @@ class WholeFile implements RandomAccessFile {
   readonly kind: FileKind;
   readonly writable: boolean;
   readonly fd: number | undefined;
+  /** Without it the kernel would not be let copy: zeros would have to be looked for by reading all. */
+  readonly peek?: (buffer: Uint8Array, offset: number) => boolean;
   readonly #file: RandomAccessFile;
 
   constructor(file: RandomAccessFile) {
@@ -19,6 +21,7 @@ class WholeFile implements RandomAccessFile {
     this.writable = file.writable;
     this.fd = file.fd;
     this.#file = file;
+    if (file.peek) this.peek = file.peek.bind(file);
   }
 
   nextData(offset: number, end: number): ByteRange | undefined {
