@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { vhdkit } from '../support/in-process.js';
 import { lacking } from '../support/requires.js';
 import { describeFailure, must, PROJECT_ROOT, run } from '../support/run.js';
 import { seededBytes } from '../support/sample-disk.js';
@@ -125,12 +126,7 @@ describe('the recipes', () => {
     );
     expect(made.length).toBeGreaterThan(0);
     for (const name of made) {
-      const { status } = await run(process.execPath, [
-        BIN,
-        'compare',
-        path.join(samples, 'a.raw'),
-        path.join(folder, name),
-      ]);
+      const { status } = await vhdkit(['compare', path.join(samples, 'a.raw'), path.join(folder, name)]);
       expect({ name, status }).toEqual({ name, status: 0 });
     }
   });

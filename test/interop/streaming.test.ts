@@ -29,7 +29,7 @@ import { mustShell, shell } from '../support/shell-pipes.js';
 import { makeTempFolder, testFolder } from '../support/tmp.js';
 
 const MiB = 1024 ** 2;
-const SIZE = 96 * MiB;
+const SIZE = 64 * MiB;
 let disk: string;
 
 beforeAll(() => {
