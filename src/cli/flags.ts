@@ -8,7 +8,6 @@ import * as Args from '@oclif/core/args';
 import * as Flags from '@oclif/core/flags';
 import { parseSize } from '../base/bytes.js';
 import type { FormatId } from '../formats/disk-image.js';
-import { PROVIDER_CHOICES } from '../offload/transfer-types.js';
 import { UsageError } from './usage-error.js';
 
 /** Names of formats, those of other tools included. */
@@ -71,7 +70,7 @@ export const profileFlag = (summary: string) =>
   })();
 
 export const providerFlag = Flags.option({
-  options: PROVIDER_CHOICES,
+  options: ['auto', 'reflink', 'kernel', 'buffered', 'skip-1', 'skip-2'] as const,
   default: 'auto' as const,
   summary:
     'Share extents, copy in the kernel, or read and write; auto: the cheapest that works; skip-N: as auto, without the N cheapest.',
