@@ -6,6 +6,7 @@ import path from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { bucketConfig } from '../../src/offload/store/nats-bucket.js';
 import { openTokenStore } from '../../src/offload/store/open.js';
 import type { TokenStore } from '../../src/offload/store/token-store.js';
 import { describeTokenStore, sampleRecord } from '../conformance/token-store.suite.js';
@@ -105,6 +106,23 @@ describe.skipIf(lacks)(`NATS token store${lacks}`, () => {
     await connection.request(`$KV.b${buckets}.meta.store`, header);
     await connection.close();
     await expect(openTokenStore(location)).rejects.toMatchObject(refusal('newer-version'));
+  });
+
+  it('waits for a bucket whose subjects are there before its name is, as when another one makes it', async () => {
+    const name = bucket();
+    const connection = await connect({ servers: `127.0.0.1:${server.port}` });
+    const { streams } = await jetstreamManager(connection);
+    const config = bucketConfig(`KV_${name}`, `$KV.${name}.>`);
+    await streams.add({ ...config, name: 'half-made' });
+    const opening = openTokenStore(`${server.url}/${name}`);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await streams.delete('half-made');
+    await streams.add(config);
+    await (await opening).close();
+    // And does not wait for ever.
+    await streams.add({ ...config, name: 'other', subjects: ['$KV.theirs.>'] });
+    await expect(openTokenStore(`${server.url}/theirs`)).rejects.toMatchObject({ code: 'IO_FAILED' });
+    await connection.close();
   });
 
   it('says that the bucket is full, and takes a record again after one was deleted', async () => {

@@ -13,7 +13,8 @@ export const FORMAT = 'vhdkit token store';
 export const WRONG_LAST_SEQUENCE = [10071, 10164];
 export const NO_MESSAGE = [10037, 10043, 10057];
 export const STREAM_NOT_FOUND = 10059;
-export const NAME_IN_USE = 10058;
+/** One that is being made has its subjects before it has its name. */
+export const ALREADY_THERE = [10058, 10065];
 const FULL = [10023, 10047, 10077, 10028, 10122];
 
 export function toJson(value: object): Uint8Array {

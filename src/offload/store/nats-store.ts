@@ -12,15 +12,15 @@
  *
  * Who may read the bucket can make tokens: its key lies there. Not here: rights of users, which are the server's.
  */
-import type { JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
+import type { JetStreamClient, JetStreamManager, JsMsg, StreamInfo } from '@nats-io/jetstream';
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node';
 import { type RandomSource, systemRandom } from '../../base/random.js';
 import { inEvictionOrder } from './limits.js';
 import {
+  ALREADY_THERE,
   apiCode,
   bucketConfig,
   FORMAT,
-  NAME_IN_USE,
   NO_MESSAGE,
   nobodyThere,
   STREAM_NOT_FOUND,
@@ -52,6 +52,8 @@ const WALK_BATCH = 256;
 const MAX_REASONS = 64;
 const DEFAULT_TIMEOUT = 5000;
 const RETRY_DELAY = 100;
+/** How often a bucket that another one makes is looked for. */
+const FINDS = 10;
 /** Somebody wins every round, so this many others were faster. */
 const MAX_ROUNDS = 200;
 
@@ -294,16 +296,28 @@ class NatsTokenStore implements TokenStore {
     return `${this.#prefix}.meta.${name}`;
   }
 
+  /** The stream that somebody else is making, or the failure when there is none. */
+  async #findSoon(failure: unknown): Promise<StreamInfo> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#parts.manager.streams.info(this.#stream);
+      } catch (error) {
+        if (apiCode(error) !== STREAM_NOT_FOUND) throw error;
+        if (attempt === FINDS) throw failure;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
+    }
+  }
+
   async #findOrMakeBucket(): Promise<void> {
     const { streams } = this.#parts.manager;
     const wanted = bucketConfig(this.#stream, `${this.#prefix}.>`);
-    const find = () => streams.info(this.#stream);
-    const info = await find().catch(async (error: unknown) => {
+    const info = await streams.info(this.#stream).catch(async (error: unknown) => {
       if (apiCode(error) !== STREAM_NOT_FOUND) throw error;
       // Somebody else may be making it at this moment.
       return streams.add(wanted).catch((failure: unknown) => {
-        if (apiCode(failure) !== NAME_IN_USE) throw failure;
-        return find();
+        if (!ALREADY_THERE.includes(apiCode(failure) ?? 0)) throw failure;
+        return this.#findSoon(failure);
       });
     });
     const wrong = shapeComplaint(info.config, wanted);
