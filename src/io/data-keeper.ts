@@ -31,10 +31,11 @@ export interface DataKeeper {
   placeFor(source: string, name: string): string;
   /**
    * Clones the file to a path from `placeFor`, durably.
-   * @throws UNSUPPORTED with the reason where storage can't share extents, PERMISSION_DENIED, NO_SPACE, IO_FAILED
+   * @throws ALREADY_EXISTS, UNSUPPORTED with the reason where storage can't share extents, PERMISSION_DENIED, NO_SPACE,
+   *   IO_FAILED
    */
   keep(file: RandomAccessFile, path: string): Promise<KeptFile>;
-  /** Gives kept data a second name, durably. */
+  /** Gives kept data a second name, durably. @throws as `keep` */
   share(from: string, to: string): Promise<void>;
   /** Removes a name, and the hidden folder with the last one. What is not there is no error. */
   release(path: string): Promise<void>;

@@ -5,7 +5,7 @@
  * after it; whatever crashes, the store knows all that is kept. A record whose data is not complete has no
  * fingerprint and resolves to nothing.
  */
-import { VhdkitError } from '../base/errors.js';
+import { isVhdkitError, VhdkitError } from '../base/errors.js';
 import type { DataKeeper } from '../io/data-keeper.js';
 import type { FileFingerprint, RandomAccessFile } from '../io/random-access-file.js';
 import type { TokenRecord, TokenStore } from './store/token-store.js';
@@ -61,7 +61,9 @@ export class PersistentData {
       if ((await admit(complete.keptBytes ?? 0, change)) === undefined) throw invalid('revoked');
       return complete;
     } catch (error) {
-      await this.#keeper.release(record.keptPath);
+      // Under a name that was taken lies what somebody else keeps.
+      const isTaken = isVhdkitError(error) && error.code === 'ALREADY_EXISTS';
+      if (!isTaken) await this.#keeper.release(record.keptPath);
       await this.#store.delete(record.id);
       throw error;
     }

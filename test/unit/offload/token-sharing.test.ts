@@ -32,6 +32,7 @@ class CopyingKeeper implements DataKeeper {
     return path.join(path.dirname(source), `kept-${name}`);
   }
   async keep(file: RandomAccessFile, place: string) {
+    if (existsSync(place)) throw new VhdkitError('ALREADY_EXISTS', `${place} is there`);
     writeFileSync(place, readFileSync(file.path));
     this.#live('keep');
     const copy = await nodeFileSystem.open(place);
@@ -248,6 +249,18 @@ describe('persistent tokens', () => {
       expect(await store.count()).toBe(0);
     },
   );
+
+  it('leave alone what the token of another store keeps under their name', async () => {
+    const random = { bytes: (count: number) => new Uint8Array(count).fill(7) };
+    const one = await process(undefined, { random });
+    const { token } = await one.bind(file, whole, persistent);
+    const other = new MemoryTokenStore();
+    const more = { random, store: other, persistent: new PersistentData(other, keeper) };
+    const two = await process(undefined, more);
+    await expect(two.bind(file, whole, persistent)).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
+    expect(await other.count()).toBe(0);
+    expect(await bytesOf(await process(), copy(token))).toBe('aaaa');
+  });
 
   it('a process that dies while it gives back leaves the rest to the next', async () => {
     const manager = await process();
