@@ -17,7 +17,7 @@
  *
  * For local file systems only, as LMDB is.
  */
-import type { Database, RootDatabase } from 'lmdb';
+import type { Database, PutOptions, RootDatabase } from 'lmdb';
 import { isVhdkitError } from '../../base/errors.js';
 import { type RandomSource, systemRandom } from '../../base/random.js';
 import { LmdbStorage } from '../../io/lmdb-storage.js';
@@ -26,7 +26,7 @@ import { openTurns, type Turns } from '../../io/turns.js';
 import { abandonedMarks, bootId, makeMark, removeMark } from '../../io/unsynced-mark.js';
 import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
 import { translate } from './lmdb-errors.js';
-import { LmdbFiles } from './lmdb-files.js';
+import { LmdbFiles, momentOf } from './lmdb-files.js';
 import { DATA, prepareFolder } from './lmdb-folder.js';
 import { LmdbIndex } from './lmdb-index.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
@@ -50,6 +50,7 @@ const KEY_BYTES = 32;
 const KEY_ID = /^[0-9a-z]{1,64}$/;
 const REVISION_BYTES = 8;
 const WALK_BATCH = 256;
+const NEW_ONLY: PutOptions = { noOverwrite: true };
 const MAX_REASONS = 64;
 const MAP_BYTES = 1 << 30;
 /** About 400 bytes each: less than the map holds. */
@@ -131,6 +132,16 @@ interface Setting {
   maxRecords: number;
 }
 
+/**
+ * What the store was like after our last put. It still is when the next transaction, of all that change anything in any
+ * process, is ours as well: then it need not be looked up again.
+ */
+interface LastPut {
+  revision: number;
+  limits: StoreLimits | undefined;
+  moment: string | undefined;
+}
+
 class LmdbTokenStore implements TokenStore {
   readonly #folder: string;
   readonly #root: Root;
@@ -143,6 +154,8 @@ class LmdbTokenStore implements TokenStore {
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
   #isMarked = false;
+  /** Set once it is committed: one that failed says nothing. */
+  #lastPut: LastPut | undefined;
   #key: Uint8Array = new Uint8Array(0);
   #closed = false;
 
@@ -188,19 +201,26 @@ class LmdbTokenStore implements TokenStore {
 
   async put(record: TokenRecord): Promise<number | undefined> {
     const bytes = encodeRecord(record);
-    return this.#change(() => {
-      if (this.#tokens.getBinary(record.id)) return undefined;
+    const moment = momentOf(record);
+    const put = await this.#change((): LastPut | undefined => {
+      const last = this.#lastPut;
+      const revision = this.#write(record.id, bytes, NEW_ONLY);
+      if (revision === undefined) return undefined;
       // Every record took a transaction, so as long as there were fewer of those nobody need count.
-      if (this.#revisionNow() > this.#maxRecords && this.#entryCount() >= this.#maxRecords)
+      if (revision > this.#maxRecords && this.#entryCount() > this.#maxRecords)
         throw storeError(
           'full',
           this.#folder,
           `it holds ${this.#maxRecords} tokens, more than that it takes not`,
         );
-      this.#note(record.id, record);
-      this.#files.add(record);
-      return this.#write(record.id, bytes);
+      const isNext = last !== undefined && revision === last.revision + 1;
+      const limits = isNext ? last.limits : this.#index.limits();
+      if (limits) this.#index.replace(limits, undefined, record);
+      if (moment && !(isNext && moment === last.moment)) this.#files.add(record);
+      return { revision, limits, moment };
     });
+    if (put) this.#lastPut = put;
+    return put?.revision;
   }
 
   async update(record: TokenRecord, revision: number): Promise<number | undefined> {
@@ -400,15 +420,16 @@ class LmdbTokenStore implements TokenStore {
     return { record: decodeRecord(id, value.subarray(REVISION_BYTES), this.#folder), revision };
   }
 
-  /** Inside a transaction: the record under a new revision, which is returned. */
-  #write(id: string, bytes: Uint8Array): number {
+  /** Inside a transaction: the record under a new revision, which is returned; undefined when the id is taken. */
+  #write(id: string, bytes: Uint8Array, options?: PutOptions): number | undefined {
     const revision = this.#revisionNow();
     // Of the shared pool: of a buffer of its own the library would have to ask for the address.
     const value = Buffer.allocUnsafe(REVISION_BYTES + bytes.length).fill(0, 0, 2);
     value.writeUIntBE(revision, 2, 6);
     value.set(bytes, REVISION_BYTES);
-    this.#tokens.putSync(id, value);
-    return revision;
+    // The types do not say so, but its documentation does.
+    const isStored = this.#tokens.putSync(id, value, options ?? {}) as unknown as boolean;
+    return isStored ? revision : undefined;
   }
 
   /** Inside a transaction: its number. Each that changes anything has the next one, in whichever process. */
