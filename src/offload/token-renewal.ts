@@ -35,7 +35,8 @@ export class TokenRenewal {
     binding.stored = now;
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const { record } = binding;
-      const usedUntil = Math.max(now + LEASE, record.usedUntil ?? 0);
+      // Never the same as anybody else's, who would take it for his own when he gives it back.
+      const usedUntil = Math.max(now + LEASE, (record.usedUntil ?? 0) + 1);
       const lease: { usedUntil?: number } = binding.leases > 0 ? { usedUntil } : {};
       const updated = { ...record, lastUsed: Math.max(now, record.lastUsed), ...lease };
       const revision = await this.#store.update(updated, binding.revision);

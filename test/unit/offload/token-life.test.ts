@@ -169,19 +169,27 @@ describe('a limit of tokens', () => {
     await bind(binder);
   });
 
-  it('of a use that is given back others that go on are left', async () => {
+  // Also when they began at the same moment, or by a clock that is behind.
+  it.each([
+    [100, 'second'],
+    [100, 'first'],
+    [0, 'second'],
+    [0, 'first'],
+    [-5, 'first'],
+  ])('of uses that began %d ms apart the one is left when the %s is given back', async (later, ends) => {
     const [binder, one, two] = [await process(), await process(), await process()];
     await store.setLimits({ tokens: 1 });
     const token = await bind(binder);
-    const first = await one.begin(copy(token));
-    now += 100;
-    const second = await two.begin(copy(token));
-    second.end();
-    await two.giveBackUses();
+    const first = { manager: one, use: await one.begin(copy(token)) };
+    now += later;
+    const second = { manager: two, use: await two.begin(copy(token)) };
+    const [before, after] = ends === 'first' ? [first, second] : [second, first];
+    before.use.end();
+    await before.manager.giveBackUses();
     await expect(bind(binder)).rejects.toMatchObject(noRoom('token-limit'));
-    first.end();
-    await one.giveBackUses();
-    now += 15_001;
+    after.use.end();
+    await after.manager.giveBackUses();
+    now += 15_010;
     await bind(binder);
   });
 
