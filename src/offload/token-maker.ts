@@ -52,26 +52,39 @@ export interface MakerParts {
 }
 
 /**
- * A token's id: the time in steps of 16 ms, then 24 random bits. So what is bound one after the other lies together in
+ * Tokens' ids: the time in steps of 16 ms, then 24 random bits. So what is bound one after the other lies together in
  * a store, which then changes the same few pages over and over. Ids are no secret.
  */
-function freshId(now: number, random: RandomSource): string {
-  const step = Math.floor(now / 16) % 16 ** ID_TIME_DIGITS;
-  const chance = random.bytes(TOKEN_ID_BYTES - ID_TIME_DIGITS / 2);
-  return step.toString(16).padStart(ID_TIME_DIGITS, '0') + hex(chance);
-}
+class Ids {
+  readonly #random: RandomSource;
+  #step = Number.NaN;
+  #text = '';
 
-export type NewRecord = Omit<TokenRecord, 'id'>;
+  constructor(random: RandomSource) {
+    this.#random = random;
+  }
+
+  next(now: number): string {
+    const step = Math.floor(now / 16) % 16 ** ID_TIME_DIGITS;
+    if (step !== this.#step) {
+      this.#step = step;
+      this.#text = step.toString(16).padStart(ID_TIME_DIGITS, '0');
+    }
+    return this.#text + hex(this.#random.bytes(TOKEN_ID_BYTES - ID_TIME_DIGITS / 2));
+  }
+}
 
 export class TokenMaker {
   readonly #parts: MakerParts;
+  readonly #ids: Ids;
 
   constructor(parts: MakerParts) {
     this.#parts = parts;
+    this.#ids = new Ids(parts.random);
   }
 
   /**
-   * A record without an id.
+   * A record that has no id yet: `put` gives it one.
    * @param fingerprint of a token that dies with its file: taken before anything else is asked of it
    * @throws OUT_OF_RANGE
    */
@@ -81,12 +94,13 @@ export class TokenMaker {
     mode: TokenRecord['mode'],
     options: BindOptions,
     fingerprint?: FileFingerprint,
-  ): NewRecord {
+  ): TokenRecord {
     const { clock, random, process, defaultTtl, maxTtl } = this.#parts;
     const { ttl, path = file.path, expires, priority = 0, closeBound = false } = options;
     const length = clipToFile(file, range, fingerprint);
     const now = clock.now();
-    const record: NewRecord = {
+    const record: TokenRecord = {
+      id: '',
       random: hex(random.bytes(RANDOM_VALUE_BYTES)),
       mode,
       path,
@@ -105,23 +119,23 @@ export class TokenMaker {
     return record;
   }
 
-  /** Stores a record under a fresh id, which is added to those it belongs to. @throws TOKEN_LIMIT */
+  /** Stores a record under a fresh id, which it is given, and which is added to those it belongs to. @throws TOKEN_LIMIT */
   async put(
-    record: NewRecord,
+    record: TokenRecord,
     together: Set<string>,
     more?: (id: string) => Partial<TokenRecord>,
   ): Promise<PutRecord> {
-    const { clock, random, store, room } = this.#parts;
+    const { clock, store, room } = this.#parts;
     const newcomer = { priority: record.priority ?? 0, keptBytes: 0, together };
     // A second round is rare, a third one all but impossible: a fourth would mean a broken random source.
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const now = clock.now();
-      const id = freshId(now, random);
-      const complete = { ...record, id, ...more?.(id) };
-      const revision = await room.admit(newcomer, now, () => store.put(complete));
+      record.id = this.#ids.next(now);
+      if (more) Object.assign(record, more(record.id));
+      const revision = await room.admit(newcomer, now, () => store.put(record));
       if (revision === undefined) continue;
-      together.add(id);
-      return { record: complete, revision };
+      together.add(record.id);
+      return { record, revision };
     }
     throw new BugError('the random source repeats itself');
   }

@@ -200,7 +200,7 @@ class LmdbTokenStore implements TokenStore {
   }
 
   async put(record: TokenRecord): Promise<number | undefined> {
-    const bytes = encodeRecord(record);
+    const bytes = encodeRecord(record, REVISION_BYTES);
     const moment = momentOf(record);
     const put = await this.#change((): LastPut | undefined => {
       const last = this.#lastPut;
@@ -224,7 +224,7 @@ class LmdbTokenStore implements TokenStore {
   }
 
   async update(record: TokenRecord, revision: number): Promise<number | undefined> {
-    const bytes = encodeRecord(record);
+    const bytes = encodeRecord(record, REVISION_BYTES);
     return this.#change(() => {
       if (this.#revisionOf(record.id) !== revision) return undefined;
       this.#note(record.id, record);
@@ -420,15 +420,16 @@ class LmdbTokenStore implements TokenStore {
     return { record: decodeRecord(id, value.subarray(REVISION_BYTES), this.#folder), revision };
   }
 
-  /** Inside a transaction: the record under a new revision, which is returned; undefined when the id is taken. */
-  #write(id: string, bytes: Uint8Array, options?: PutOptions): number | undefined {
+  /**
+   * Inside a transaction: the record under a new revision, which is returned; undefined when the id is taken.
+   * @param bytes with room for the revision in front
+   */
+  #write(id: string, bytes: Buffer, options: PutOptions = {}): number | undefined {
     const revision = this.#revisionNow();
-    // Of the shared pool: of a buffer of its own the library would have to ask for the address.
-    const value = Buffer.allocUnsafe(REVISION_BYTES + bytes.length).fill(0, 0, 2);
-    value.writeUIntBE(revision, 2, 6);
-    value.set(bytes, REVISION_BYTES);
+    bytes.writeUIntBE(0, 0, REVISION_BYTES - 6);
+    bytes.writeUIntBE(revision, REVISION_BYTES - 6, 6);
     // The types do not say so, but its documentation does.
-    const isStored = this.#tokens.putSync(id, value, options ?? {}) as unknown as boolean;
+    const isStored = this.#tokens.putSync(id, bytes, options) as unknown as boolean;
     return isStored ? revision : undefined;
   }
 

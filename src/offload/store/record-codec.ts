@@ -38,21 +38,24 @@ const FINGERPRINT_AT = NUMBERS_AT + 5 * 8;
 const TEXTS_AT = FINGERPRINT_AT + 5 * 8;
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** @throws RangeError when the record does not fit: the manager made it */
-export function encodeRecord(record: TokenRecord): Uint8Array {
+/**
+ * @param front bytes before it that are left to the caller, and not cleared
+ * @throws RangeError when the record does not fit: the manager made it
+ */
+export function encodeRecord(record: TokenRecord, front = 0): Buffer {
   const { random, mode, fingerprint, labels, revoked } = record;
   if (labels && JSON.stringify(labels).length > MAX_LABEL_BYTES)
     throw new RangeError(`labels of a token take more than ${MAX_LABEL_BYTES} bytes`);
   const texts = JSON.stringify(textsOf(record));
   const length = TEXTS_AT + Buffer.byteLength(texts);
   if (length > MAX_RECORD_BYTES) throw new RangeError(`a token record of ${length} bytes`);
-  const bytes = Buffer.allocUnsafe(length);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, TEXTS_AT);
-  bytes[0] = RECORD_VERSION;
-  bytes[1] = MODES.indexOf(mode) & NO_MODE;
-  bytes[2] = (revoked ? REVOKED : 0) | (fingerprint ? FINGERPRINT : 0);
-  bytes[3] = 0;
-  if (random.length !== 2 * RANDOM_BYTES || bytes.write(random, RANDOM_AT, 'hex') !== RANDOM_BYTES)
+  const bytes = Buffer.allocUnsafe(front + length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset + front, TEXTS_AT);
+  view.setUint8(0, RECORD_VERSION);
+  view.setUint8(1, MODES.indexOf(mode) & NO_MODE);
+  view.setUint8(2, (revoked ? REVOKED : 0) | (fingerprint ? FINGERPRINT : 0));
+  view.setUint8(3, 0);
+  if (random.length !== 2 * RANDOM_BYTES || bytes.write(random, front + RANDOM_AT, 'hex') !== RANDOM_BYTES)
     throw new RangeError('the random value of a token has another size');
   view.setFloat64(NUMBERS_AT, record.offset);
   view.setFloat64(NUMBERS_AT + 8, record.length);
@@ -60,8 +63,8 @@ export function encodeRecord(record: TokenRecord): Uint8Array {
   view.setFloat64(NUMBERS_AT + 24, record.created);
   view.setFloat64(NUMBERS_AT + 32, record.lastUsed);
   if (fingerprint) encodeFingerprint(view, fingerprint);
-  else bytes.fill(0, FINGERPRINT_AT, TEXTS_AT);
-  bytes.write(texts, TEXTS_AT);
+  else bytes.fill(0, front + FINGERPRINT_AT, front + TEXTS_AT);
+  bytes.write(texts, front + TEXTS_AT);
   return bytes;
 }
 
