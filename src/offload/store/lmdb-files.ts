@@ -21,14 +21,8 @@ const BY_MOMENT = 1;
 
 type Look = <T>(work: () => T) => T;
 
-function timeOf(id: string): string {
+function momentOf(id: string): string {
   return id.slice(0, ID_TIME_DIGITS);
-}
-
-/** The same for all records that share an entry; undefined for those that need none. */
-export function momentOf(record: TokenRecord): string | undefined {
-  const inode = inodeOf(record);
-  return inode === undefined ? undefined : `${inode} ${timeOf(record.id)}`;
 }
 
 export class LmdbFiles {
@@ -45,7 +39,7 @@ export class LmdbFiles {
   add(record: TokenRecord): void {
     const inode = inodeOf(record);
     if (inode === undefined) return;
-    const [number, moment] = [String(inode), timeOf(record.id)];
+    const [number, moment] = [String(inode), momentOf(record.id)];
     if (this.#moments.getBinary([BY_FILE, number, moment])) return;
     this.#moments.putSync([BY_FILE, number, moment], NOTHING);
     this.#moments.putSync([BY_MOMENT, moment, number], NOTHING);
@@ -53,7 +47,7 @@ export class LmdbFiles {
 
   /** In a transaction, after a record went. */
   removed(id: string): void {
-    const moment = timeOf(id);
+    const moment = momentOf(id);
     if (this.#idsAfter(moment, undefined, 1).length > 0) return;
     const range = { start: [BY_MOMENT, moment], end: [BY_MOMENT, moment, LAST] };
     for (const key of [...this.#moments.getKeys(range)]) {

@@ -26,7 +26,7 @@ import { openTurns, type Turns } from '../../io/turns.js';
 import { abandonedMarks, bootId, makeMark, removeMark } from '../../io/unsynced-mark.js';
 import { addUsage, inEvictionOrder, NO_USAGE, usageOf } from './limits.js';
 import { translate } from './lmdb-errors.js';
-import { LmdbFiles, momentOf } from './lmdb-files.js';
+import { LmdbFiles } from './lmdb-files.js';
 import { DATA, prepareFolder } from './lmdb-folder.js';
 import { LmdbIndex } from './lmdb-index.js';
 import { decodeRecord, encodeRecord } from './record-codec.js';
@@ -132,16 +132,6 @@ interface Setting {
   maxRecords: number;
 }
 
-/**
- * What the store was like after our last put. It still is when the next transaction, of all that change anything in any
- * process, is ours as well: then it need not be looked up again.
- */
-interface LastPut {
-  revision: number;
-  limits: StoreLimits | undefined;
-  moment: string | undefined;
-}
-
 class LmdbTokenStore implements TokenStore {
   readonly #folder: string;
   readonly #root: Root;
@@ -154,8 +144,6 @@ class LmdbTokenStore implements TokenStore {
   readonly #maxRecords: number;
   #mark: Promise<string> | undefined;
   #isMarked = false;
-  /** Set once it is committed: one that failed says nothing. */
-  #lastPut: LastPut | undefined;
   #key: Uint8Array = new Uint8Array(0);
   #closed = false;
 
@@ -201,9 +189,7 @@ class LmdbTokenStore implements TokenStore {
 
   async put(record: TokenRecord): Promise<number | undefined> {
     const bytes = encodeRecord(record, REVISION_BYTES);
-    const moment = momentOf(record);
-    const put = await this.#change((): LastPut | undefined => {
-      const last = this.#lastPut;
+    return this.#change(() => {
       const revision = this.#write(record.id, bytes, NEW_ONLY);
       if (revision === undefined) return undefined;
       // Every record took a transaction, so as long as there were fewer of those nobody need count.
@@ -213,14 +199,11 @@ class LmdbTokenStore implements TokenStore {
           this.#folder,
           `it holds ${this.#maxRecords} tokens, more than that it takes not`,
         );
-      const isNext = last !== undefined && revision === last.revision + 1;
-      const limits = isNext ? last.limits : this.#index.limits();
+      const limits = this.#index.limits();
       if (limits) this.#index.replace(limits, undefined, record);
-      if (moment && !(isNext && moment === last.moment)) this.#files.add(record);
-      return { revision, limits, moment };
+      this.#files.add(record);
+      return revision;
     });
-    if (put) this.#lastPut = put;
-    return put?.revision;
   }
 
   async update(record: TokenRecord, revision: number): Promise<number | undefined> {
