@@ -20,21 +20,20 @@ const MOST_AHEAD = 2 * 1024 * 1024;
 const FEWEST_AHEAD = MOST_AHEAD / 2;
 const ZEROS = new Uint8Array(CHANGE_BYTES);
 
-/** Those parts of an lmdb-js database that are used here. */
+/** Those parts of lmdb-js that are used here: of a database, and of what its types do not show. */
 interface LmdbRoot {
   getWriteTxnId(): number;
-  getStats(): object;
 }
 
 interface LmdbFacts {
   info(): { lastPageNumber: number };
+  stat(): { pageSize: number };
 }
 
 export class LmdbStorage {
   readonly #path: string;
   readonly #root: LmdbRoot;
   readonly #facts: LmdbFacts;
-  readonly #pageSize: number;
   /** Transactions up to this one, of whatever process, have what they need. */
   #enoughUntil = 0;
 
@@ -43,7 +42,6 @@ export class LmdbStorage {
     this.#path = path;
     this.#root = root;
     this.#facts = (root as unknown as { env: LmdbFacts }).env;
-    this.#pageSize = (root.getStats() as { pageSize: number }).pageSize;
   }
 
   /**
@@ -54,7 +52,7 @@ export class LmdbStorage {
   prepare(bytes = CHANGE_BYTES): void {
     const now = this.#root.getWriteTxnId();
     if (bytes <= CHANGE_BYTES && now < this.#enoughUntil) return;
-    const used = (this.#facts.info().lastPageNumber + 1) * this.#pageSize;
+    const used = (this.#facts.info().lastPageNumber + 1) * this.#facts.stat().pageSize;
     const ahead = this.#ahead(used, bytes);
     this.#enoughUntil = now + Math.floor(ahead / CHANGE_BYTES);
   }

@@ -17,14 +17,24 @@ import { flushFolder, guarded, hiddenName, openDescriptor } from './node-path.js
  * @throws ALREADY_EXISTS unless `overwrite`, NOT_FOUND (the folder), PERMISSION_DENIED, NO_SPACE, IO_FAILED
  */
 export async function writePrivateFile(path: string, bytes: Uint8Array, overwrite: boolean): Promise<void> {
+  const pending = await preparePrivateFile(path, bytes, overwrite);
+  await pending.publish();
+}
+
+/** The same, but for its name, which it gets when it is published: what there is no room for is noticed before. */
+export async function preparePrivateFile(
+  path: string,
+  bytes: Uint8Array,
+  overwrite: boolean,
+): Promise<PendingFile> {
   const pending = await createPrivateFile(path, overwrite);
   try {
     await pending.file.write(bytes, 0);
+    return pending;
   } catch (error) {
     await pending.discard();
     throw error;
   }
-  await pending.publish();
 }
 
 /**

@@ -119,12 +119,15 @@ export class TokenMaker {
     return record;
   }
 
-  /** Stores a record under a fresh id, which it is given, and which is added to those it belongs to. @throws TOKEN_LIMIT */
+  /**
+   * Stores a record under a fresh id, which it is given, and which is added to those it belongs to. Returns its revision.
+   * @throws TOKEN_LIMIT
+   */
   async put(
     record: TokenRecord,
     together: Set<string>,
     more?: (id: string) => Partial<TokenRecord>,
-  ): Promise<PutRecord> {
+  ): Promise<number> {
     const { clock, store, room } = this.#parts;
     const newcomer = { priority: record.priority ?? 0, keptBytes: 0, together };
     // A second round is rare, a third one all but impossible: a fourth would mean a broken random source.
@@ -135,7 +138,7 @@ export class TokenMaker {
       const revision = await room.admit(newcomer, now, () => store.put(record));
       if (revision === undefined) continue;
       together.add(record.id);
-      return { record, revision };
+      return revision;
     }
     throw new BugError('the random source repeats itself');
   }
@@ -155,10 +158,10 @@ export class TokenMaker {
     const { priority = 0, together = new Set<string>() } = options;
     try {
       for (const range of ranges) {
-        const fresh = this.record(file, range, 'persistent', options);
+        const record = this.record(file, range, 'persistent', options);
         const [first] = made;
-        const { record, revision } = await this.put(fresh, together, (id) => ({
-          keptPath: persistent.placeFor(fresh.path, id),
+        const revision = await this.put(record, together, (id) => ({
+          keptPath: persistent.placeFor(record.path, id),
           ...(ranges.length === 1 ? {} : { keptGroup: first?.id ?? id }),
         }));
         const { keptPath = '' } = record;
@@ -182,9 +185,4 @@ export class TokenMaker {
     const { creator, key } = this.#parts;
     return encodeToken({ mode, id: unhex(id), creator, length, random: unhex(random) }, key);
   }
-}
-
-export interface PutRecord {
-  record: TokenRecord;
-  revision: number;
 }

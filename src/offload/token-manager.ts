@@ -173,8 +173,8 @@ export class TokenManager {
     options: BindOptions,
   ): Promise<BoundToken> {
     const fingerprint = mode === 'change-vulnerable' ? takeFingerprint(file) : undefined;
-    const fresh = this.#maker.record(file, range, mode, options, fingerprint);
-    const { record, revision } = await this.#maker.put(fresh, together);
+    const record = this.#maker.record(file, range, mode, options, fingerprint);
+    const revision = await this.#maker.put(record, together);
     const binding = await this.#remember(makeBinding(record, revision, file, 'bound here'));
     const bound = this.#handOut(file, record, options);
     this.#verified.set(bound.token, binding);

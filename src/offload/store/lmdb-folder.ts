@@ -7,6 +7,7 @@
  * Deliberately not here: opening (lmdb-store.ts), and what the data file says of itself (lmdb-layout.ts).
  */
 import { isVhdkitError } from '../../base/errors.js';
+import { systemTimer } from '../../base/timer.js';
 import type { HeldLock } from '../../io/file-system.js';
 import { takeLock } from '../../io/lock-file.js';
 import { makePrivateFile, makePrivateFolder, readStart, tryWriting } from '../../io/private-folder.js';
@@ -58,7 +59,7 @@ async function assertWholeAtLast(folder: string, found: Start): Promise<void> {
     } catch (error) {
       if (attempt === LOOKS) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    await systemTimer.sleep(LOOK_AGAIN);
     seen = await readData(folder);
   }
 }
@@ -80,7 +81,7 @@ async function recoveryLock(folder: string): Promise<HeldLock> {
       return await takeLock(`${folder}/recover.lock`, folder);
     } catch (error) {
       if (!(isVhdkitError(error) && error.code === 'IN_USE') || attempt === 50) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await systemTimer.sleep(100);
     }
   }
 }

@@ -408,17 +408,13 @@ class LmdbTokenStore implements TokenStore {
    * @param bytes with room for the revision in front
    */
   #write(id: string, bytes: Buffer, options: PutOptions = {}): number | undefined {
-    const revision = this.#revisionNow();
+    // The transaction's number: each that changes anything has the next one, in whichever process.
+    const revision = this.#root.getWriteTxnId();
     bytes.writeUIntBE(0, 0, REVISION_BYTES - 6);
     bytes.writeUIntBE(revision, REVISION_BYTES - 6, 6);
     // The types do not say so, but its documentation does.
     const isStored = this.#tokens.putSync(id, bytes, options) as unknown as boolean;
     return isStored ? revision : undefined;
-  }
-
-  /** Inside a transaction: its number. Each that changes anything has the next one, in whichever process. */
-  #revisionNow(): number {
-    return this.#root.getWriteTxnId();
   }
 
   /** Looks at what is committed now; an older view would let somebody who tries again see the same for ever. */

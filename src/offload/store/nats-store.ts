@@ -15,6 +15,7 @@
 import type { JetStreamClient, JetStreamManager, JsMsg, StreamInfo } from '@nats-io/jetstream';
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node';
 import { type RandomSource, systemRandom } from '../../base/random.js';
+import { systemTimer } from '../../base/timer.js';
 import { inEvictionOrder } from './limits.js';
 import {
   ALREADY_THERE,
@@ -305,7 +306,7 @@ class NatsTokenStore implements TokenStore {
         if (apiCode(error) !== STREAM_NOT_FOUND) throw error;
         if (attempt === FINDS) throw failure;
       }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
+      await systemTimer.sleep(RETRY_DELAY);
     }
   }
 
@@ -438,7 +439,7 @@ class NatsTokenStore implements TokenStore {
       } catch (error) {
         if (nobodyThere(error) && attempt < attempts) {
           await this.#assertBucket();
-          await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
+          await systemTimer.sleep(RETRY_DELAY);
           continue;
         }
         throw translate(error, this.#parts.location, this.#connected);

@@ -13,7 +13,7 @@
  */
 import { VhdkitError } from '../../base/errors.js';
 import type { PendingFile } from '../../io/file-system.js';
-import { createPrivateFile, fileExists, removeDurably, removeIfThere } from '../../io/private-file.js';
+import { fileExists, preparePrivateFile, removeDurably, removeIfThere } from '../../io/private-file.js';
 import type { FileFingerprint } from '../../io/random-access-file.js';
 import { isAuxiliary } from '../../offload/auxiliary/auxiliary-codec.js';
 import type { TokenStore } from '../../offload/store/token-store.js';
@@ -130,8 +130,10 @@ async function writeRanges(
   const pending: PendingFile[] = [];
   let isBeside = false;
   try {
-    if (!alone) pending.push(await prepared(beside, Buffer.from(sidecarOf(ranges)), force));
-    pending.push(await prepared(path, Buffer.concat(tokens.map((token) => token.toBytes())), force));
+    if (!alone) pending.push(await preparePrivateFile(beside, Buffer.from(sidecarOf(ranges)), force));
+    pending.push(
+      await preparePrivateFile(path, Buffer.concat(tokens.map((token) => token.toBytes())), force),
+    );
     if (force && (!alone || (await host.fileSystem.kind(beside)) !== 'absent')) {
       await removeDurably(path);
       if (alone) await removeDurably(beside);
@@ -146,18 +148,6 @@ async function writeRanges(
     throw error;
   }
   return alone ? undefined : beside;
-}
-
-/** Whatever there is no room for is noticed before anything is replaced. */
-async function prepared(path: string, bytes: Uint8Array, force: boolean): Promise<PendingFile> {
-  const pending = await createPrivateFile(path, force);
-  try {
-    await pending.file.write(bytes, 0);
-    return pending;
-  } catch (error) {
-    await pending.discard();
-    throw error;
-  }
 }
 
 function sidecarOf(ranges: readonly { offset: number; length: number }[]): string {
